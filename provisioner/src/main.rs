@@ -1,0 +1,3 @@
+//! provisioner
+
+fn main() {}

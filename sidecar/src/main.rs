@@ -1,0 +1,3 @@
+//! sidecar
+
+fn main() {}

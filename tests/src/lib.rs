@@ -1,0 +1,1 @@
+//! The local platform of real components, and the journeys that prove the rows on it.

@@ -1,0 +1,1 @@
+//! The gate: an admission webhook that lets no pod start in a namespace that is not proved isolated.
