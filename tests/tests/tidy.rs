@@ -1,0 +1,212 @@
+//! Rules of the tree that no compiler checks. Each failure names the file, and the rule's reason.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Longest source file, in lines: what is longer has more than one concern.
+const SOURCE_LINES_MAX: usize = 500;
+
+/// Crates that do I/O or bring a runtime; `contract` has none of them, not even through others.
+const IO_CRATES: [&str; 12] = [
+    "axum",
+    "hyper",
+    "kube",
+    "kube-client",
+    "mio",
+    "redis",
+    "reqwest",
+    "rustls",
+    "socket2",
+    "sqlx",
+    "sqlx-core",
+    "tokio",
+];
+
+/// What a decision module may not name: time, randomness and the outside world come in as arguments.
+const IO_PATHS: [&str; 12] = [
+    "axum::",
+    "hyper::",
+    "kube::Api",
+    "kube::Client",
+    "kube::api",
+    "kube::client",
+    "redis::",
+    "reqwest::",
+    "sqlx::",
+    "std::fs",
+    "std::net",
+    "tokio::",
+];
+
+/// Decision modules: a directory stands for every file in it.
+const DECISIONS: [&str; 2] = ["webhook/src/admission", "sidecar/src/store.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn cargo(arguments: &[&str]) -> String {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    output(Command::new(program).args(arguments))
+}
+
+fn output(command: &mut Command) -> String {
+    let result = command.current_dir(root()).output().unwrap();
+    assert!(result.status.success(), "{command:?}: {}", String::from_utf8_lossy(&result.stderr));
+    String::from_utf8(result.stdout).unwrap()
+}
+
+/// Tracked files whose name ends with one of `endings` (all files if there is none), relative to the root.
+fn tracked(endings: &[&str]) -> Vec<PathBuf> {
+    output(Command::new("git").args(["ls-files", "-z"]))
+        .split('\0')
+        .filter(|name| {
+            !name.is_empty() && (endings.is_empty() || endings.iter().any(|ending| name.ends_with(ending)))
+        })
+        .map(PathBuf::from)
+        .filter(|path| root().join(path).is_file())
+        .collect()
+}
+
+/// The file's text, or nothing for a file that is not text.
+fn text(path: &Path) -> String {
+    fs::read(root().join(path)).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
+/// Lines of `files` that contain one of `words`, as `file:line: word`.
+fn mentions(files: &[PathBuf], words: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files {
+        for (number, line) in text(file).lines().enumerate() {
+            let hits = words.iter().filter(|word| line.contains(word.as_str()));
+            found.extend(hits.map(|word| format!("{}:{}: {word}", file.display(), number + 1)));
+        }
+    }
+    found
+}
+
+/// Joins the halves of a word that this file itself may not contain.
+fn word(halves: (&str, &str)) -> String {
+    format!("{}{}", halves.0, halves.1)
+}
+
+#[test]
+fn contract_depends_on_nothing_that_does_io() {
+    let tree =
+        cargo(&["tree", "-p", "contract", "-e", "normal", "--prefix", "none", "--format", "{p}", "--locked"]);
+    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains("contract"), "unexpected answer of cargo tree:\n{tree}");
+    let found: Vec<_> = IO_CRATES.iter().filter(|name| names.contains(*name)).collect();
+    assert!(found.is_empty(), "contract must stay free of I/O, and depends on {found:?}");
+}
+
+#[test]
+fn programs_do_not_import_one_another() {
+    for program in ["webhook", "provisioner", "sidecar"] {
+        let tree = cargo(&[
+            "tree", "-p", program, "-e", "normal", "--prefix", "none", "--format", "{p}", "--locked",
+        ]);
+        let others = ["webhook", "provisioner", "sidecar"].into_iter().filter(|other| *other != program);
+        for other in others {
+            assert!(
+                !tree.lines().any(|line| line.starts_with(&format!("{other} v"))),
+                "{program} imports {other}"
+            );
+        }
+    }
+}
+
+#[test]
+fn decisions_do_no_io() {
+    let sources = tracked(&[".rs"]);
+    let words: Vec<String> = IO_PATHS.iter().map(ToString::to_string).collect();
+    for module in DECISIONS {
+        let files: Vec<_> = sources.iter().filter(|file| file.starts_with(module)).cloned().collect();
+        assert!(!files.is_empty(), "{module} is gone: correct the list in this test");
+        let found = mentions(&files, &words);
+        assert!(found.is_empty(), "decisions take what they need as arguments: {found:#?}");
+    }
+}
+
+#[test]
+fn files_stay_short() {
+    let long: Vec<_> = tracked(&[".rs", ".go", ".sh", ".sql"])
+        .into_iter()
+        .map(|file| (text(&file).lines().count(), file))
+        .filter(|(lines, _)| *lines > SOURCE_LINES_MAX)
+        .collect();
+    assert!(long.is_empty(), "over {SOURCE_LINES_MAX} lines, split by concern: {long:?}");
+}
+
+#[test]
+fn programs_start_in_a_thin_main() {
+    for program in ["webhook", "provisioner", "sidecar"] {
+        let lines = text(Path::new(&format!("{program}/src/main.rs"))).lines().count();
+        assert!(
+            (1..60).contains(&lines),
+            "{program}/src/main.rs has {lines} lines; it reads settings and calls run"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = [
+        ("#[ign", "ore"),
+        ("#[should_p", "anic"),
+        ("tod", "o!("),
+        ("unimplem", "ented!("),
+        ("TO", "DO"),
+        ("FIX", "ME"),
+    ];
+    let found = mentions(&tracked(&[".rs", ".go", ".sh", ".sql", ".yaml", ".toml", ".md"]), &words.map(word));
+    assert!(found.is_empty(), "finish it, or leave it out and say so in the docs: {found:#?}");
+}
+
+#[test]
+fn no_file_knows_the_machine_it_was_written_on() {
+    let words = [("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/"), ("/Us", "ers/")].map(word);
+    let found = mentions(&tracked(&[]), &words);
+    assert!(found.is_empty(), "paths of one machine: {found:#?}");
+}
+
+#[test]
+fn every_test_file_is_run() {
+    let metadata: serde_json::Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]))
+            .unwrap();
+    let run: BTreeSet<PathBuf> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|package| package["targets"].as_array().unwrap())
+        .filter(|target| target["kind"][0] == "test" && target["test"] == true)
+        .map(|target| PathBuf::from(target["src_path"].as_str().unwrap()))
+        .collect();
+    for file in tracked(&[".rs"]) {
+        let directory = file.parent().and_then(Path::file_name);
+        let in_tests = file.components().nth(1).is_some_and(|part| part.as_os_str() == "tests");
+        if !in_tests {
+            continue;
+        }
+        let module = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let imported = || {
+            let mut sources = run.iter().map(|path| fs::read_to_string(path).unwrap());
+            let name = if module == "mod" {
+                directory.unwrap().to_string_lossy().into_owned()
+            } else {
+                module.clone()
+            };
+            sources.any(|source| source.contains(&format!("mod {name};")))
+        };
+        assert!(
+            run.contains(&root().join(&file)) || imported(),
+            "{}: cargo does not run it, nor does a test import it",
+            file.display()
+        );
+    }
+}
