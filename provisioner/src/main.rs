@@ -1,3 +1,10 @@
-//! provisioner
+//! The `provisioner` program: see `provisioner --help`.
 
-fn main() {}
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    runtime::crypto::install();
+    runtime::telemetry::init("provisioner");
+    provisioner::run(provisioner::settings::Cli::parse()).await
+}

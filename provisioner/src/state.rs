@@ -1,0 +1,79 @@
+//! What the handlers share: settings, pools, clients, the domain's services.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use sqlx::{Connection, postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode}};
+
+use crate::{identity::Identity, kube, settings::ServeSettings, tenancy::Tenancy};
+
+/// How long a request waits for a connection to PostgreSQL.
+const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+/// How long an idle connection is taken to be alive without asking.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+
+/// Shared by all handlers; a clone is a few counters.
+#[derive(Clone)]
+pub struct AppState {
+    /// What the program was started with.
+    pub settings: Arc<ServeSettings>,
+    /// PostgreSQL across organizations: organizations, operations, users, memberships, outbox.
+    pub platform: PgPool,
+    /// PostgreSQL within one organization: needs `app.current_org`, set with `SET LOCAL` in each transaction.
+    pub service: PgPool,
+    /// Passwords, tokens, keys.
+    pub identity: Arc<Identity>,
+    /// Creation of tenants.
+    pub tenancy: Arc<Tenancy>,
+}
+
+impl AppState {
+    /// Connects to what the settings name. PostgreSQL and Redis are reached lazily: what is down makes us unready, not dead.
+    pub async fn connect(settings: ServeSettings) -> anyhow::Result<Self> {
+        let settings = Arc::new(settings);
+        let ca_file = settings.ca_file.as_deref();
+        let platform = pool(&settings.platform_database_url, ca_file, settings.database_connections)?;
+        let service = pool(&settings.database_url, ca_file, settings.database_connections)?;
+        let identity = Arc::new(Identity::load(&settings).context("signing keys")?);
+        let kube = kube::client(settings.saga.call_max()).await.context("Kubernetes client")?;
+        let tenancy = Arc::new(Tenancy::new(&settings, platform.clone(), kube)?);
+        Ok(Self { settings, platform, service, identity, tenancy })
+    }
+}
+
+/// A pool of connections made when needed. With a CA the server's certificate and name are verified.
+pub fn pool(url: &str, ca_file: Option<&Path>, connections: u32) -> anyhow::Result<PgPool> {
+    let options = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_MAX)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                // The server may have gone while the connection lay idle; a busy one shows it by itself.
+                if meta.idle_for > IDLE_TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // A future dropped inside `begin()` can leave a transaction open (sqlx issues 4385, 4393): the next user
+                // of the connection must not find it, nor the organization set in it.
+                sqlx::raw_sql("ROLLBACK").execute(connection).await?;
+                Ok(true)
+            })
+        });
+    Ok(options.connect_lazy_with(connect_options(url, ca_file)?))
+}
+
+/// Connection options of a URL, with TLS verified against `ca_file` where there is one.
+pub fn connect_options(url: &str, ca_file: Option<&Path>) -> anyhow::Result<PgConnectOptions> {
+    let options: PgConnectOptions = url.parse().context("not a PostgreSQL URL")?;
+    // The ROLLBACK after each use warns when there is nothing to roll back.
+    let options = options.options([("client_min_messages", "error")]);
+    Ok(match ca_file {
+        Some(ca) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(ca),
+        None => options,
+    })
+}
