@@ -1,0 +1,69 @@
+//! ResourceQuota and LimitRange.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Raw;
+
+use super::{Defect, Observed, name_of};
+use crate::{Quantity, Quota, names};
+
+type Amounts = BTreeMap<String, Quantity>;
+
+pub(super) fn examine_quota(observed: &Observed<'_>, defects: &mut Vec<Defect>) {
+    let least = match observed.annotations.get(names::QUOTA_ANNOTATION) {
+        None => return defects.push(Defect::QuotaAnnotation("missing".to_owned())),
+        Some(text) => match Quota::least_from_annotation(text) {
+            Err(error) => return defects.push(Defect::QuotaAnnotation(error.to_string())),
+            Ok(least) => least,
+        },
+    };
+    // A quota with scopes speaks of some pods only, so it limits nothing for certain.
+    let unscoped = observed.resource_quotas.iter().filter(|quota| {
+        quota.spec.as_ref().is_some_and(|spec| {
+            spec.scopes.as_ref().is_none_or(Vec::is_empty) && spec.scope_selector.is_none()
+        })
+    });
+    let matching: Vec<_> = unscoped.filter(|quota| has_all(spec_hard(quota), &least)).collect();
+    match matching.as_slice() {
+        [] => {
+            let wanted: Vec<_> = least.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            defects.push(Defect::QuotaMissing(wanted.join(", ")));
+        }
+        [first, ..] if !matching.iter().any(|quota| is_enforced(quota, &least)) => {
+            defects.push(Defect::QuotaNotEnforced(name_of(&first.metadata)));
+        }
+        _ => {}
+    }
+}
+
+fn spec_hard(quota: &ResourceQuota) -> Option<&BTreeMap<String, Raw>> {
+    quota.spec.as_ref().and_then(|spec| spec.hard.as_ref())
+}
+
+fn has_all(hard: Option<&BTreeMap<String, Raw>>, least: &Amounts) -> bool {
+    least.iter().all(|(key, value)| {
+        hard.and_then(|hard| hard.get(key)).and_then(|raw| raw.0.parse::<Quantity>().ok()).as_ref()
+            == Some(value)
+    })
+}
+
+/// The apiserver ignores a quota whose status the controller has not filled yet, so only the status proves it.
+fn is_enforced(quota: &ResourceQuota, least: &Amounts) -> bool {
+    quota.status.as_ref().is_some_and(|status| {
+        has_all(status.hard.as_ref(), least)
+            && least.keys().all(|key| status.used.as_ref().is_some_and(|used| used.contains_key(key)))
+    })
+}
+
+pub(super) fn examine_limits(limits: &[LimitRange], defects: &mut Vec<Defect>) {
+    let both = |amounts: &Option<BTreeMap<String, Raw>>| {
+        amounts.as_ref().is_some_and(|amounts| amounts.contains_key("cpu") && amounts.contains_key("memory"))
+    };
+    let complete = |item: &LimitRangeItem| {
+        item.type_ == "Container" && both(&item.default) && both(&item.default_request)
+    };
+    if !limits.iter().filter_map(|range| range.spec.as_ref()).any(|spec| spec.limits.iter().any(complete)) {
+        defects.push(Defect::LimitRangeMissing);
+    }
+}
