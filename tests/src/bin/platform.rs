@@ -1,0 +1,4 @@
+//! Starts, shows and stops the local platform.
+fn main() -> anyhow::Result<()> {
+    Ok(())
+}

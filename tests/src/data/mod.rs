@@ -1,0 +1,1 @@
+//! PostgreSQL, Redis and PgBouncer as components.

@@ -1,0 +1,123 @@
+//! Removing a platform from the machine, however its supervisor ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Identity;
+use crate::supervisor::MARKER;
+
+/// How long the kernel may take to end processes and to release their cgroups.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Ends the platform's processes, removes its interface and cgroups, and empties the state folder but for the logs.
+pub async fn clear(state: &Path, identity: &Identity) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let processes = marked(identity);
+        if processes.is_empty() {
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("processes {processes:?} do not end")
+        }
+        for pid in processes {
+            // One that is gone by now is what we want.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    remove_link(identity);
+    for cgroup in cgroups(identity) {
+        remove_cgroup(&cgroup, deadline).await?;
+    }
+    empty(state)
+}
+
+/// The processes that carry the platform's id. Those in a container do not; they end with their namespace's first
+/// process, which does.
+fn marked(identity: &Identity) -> Vec<i32> {
+    let marker = format!("{MARKER}={}", identity.id);
+    let own = std::process::id().cast_signed();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| *pid != own && carries(*pid, marker.as_bytes())).collect()
+}
+
+fn carries(pid: i32, marker: &[u8]) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == marker)
+}
+
+fn remove_link(identity: &Identity) {
+    let link = identity.link();
+    if Path::new("/sys/class/net").join(&link).exists() {
+        // It may vanish by itself at this moment: its other end's namespace is being taken down.
+        let _ = std::process::Command::new("ip").args(["link", "delete", &link]).output();
+    }
+}
+
+/// The platform's cgroup in every hierarchy: below `/sys/fs/cgroup` itself (version 2) and its folders (version 1).
+pub fn cgroups(identity: &Identity) -> Vec<PathBuf> {
+    hierarchies().into_iter().map(|root| root.join(identity.cgroup())).filter(|path| path.exists()).collect()
+}
+
+/// The roots of all cgroup hierarchies.
+pub fn hierarchies() -> Vec<PathBuf> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    if root.join("cgroup.controllers").exists() {
+        return vec![root];
+    }
+    let folders = fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
+    // Links are second names of joint hierarchies (cpu, cpuacct).
+    folders.filter(|path| path.is_dir() && !path.is_symlink()).collect()
+}
+
+async fn remove_cgroup(cgroup: &Path, deadline: Instant) -> Result<()> {
+    loop {
+        match remove_tree(cgroup) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error).with_context(|| format!("remove {}", cgroup.display()));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Removes a cgroup and those below it; their files go with them.
+fn remove_tree(cgroup: &Path) -> std::io::Result<()> {
+    let entries = match fs::read_dir(cgroup) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(cgroup)
+}
+
+/// Removes everything in the state folder but the logs.
+fn empty(state: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(state) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "log" || name == "crashes.log" || name == "lock" {
+            continue;
+        }
+        let path = entry.path();
+        let removed =
+            if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
