@@ -34,6 +34,8 @@ CREATE TABLE operations (
     state           text        NOT NULL DEFAULT 'RUNNING'
         CONSTRAINT operations_state CHECK (state IN ('RUNNING', 'COMPENSATING', 'COMMITTED', 'FAILED')),
     cause           text,
+    -- What the request was answered, for those who ask again with the same key.
+    answer          jsonb,
     password_hash   text,
     request         jsonb       NOT NULL,
     lease_owner     uuid,
