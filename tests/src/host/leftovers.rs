@@ -1,14 +1,14 @@
 //! Removing a platform from the machine, however its supervisor ended.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Identity;
+use super::{Identity, cgroups};
 use crate::supervisor::MARKER;
 
 /// How long the kernel may take to end processes and to release their cgroups.
@@ -32,9 +32,7 @@ pub async fn clear(state: &Path, identity: &Identity) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     remove_link(identity);
-    for cgroup in cgroups(identity) {
-        remove_cgroup(&cgroup, deadline).await?;
-    }
+    cgroups::remove(identity, deadline).await?;
     empty(state)
 }
 
@@ -59,50 +57,6 @@ fn remove_link(identity: &Identity) {
         // It may vanish by itself at this moment: its other end's namespace is being taken down.
         let _ = std::process::Command::new("ip").args(["link", "delete", &link]).output();
     }
-}
-
-/// The platform's cgroup in every hierarchy: below `/sys/fs/cgroup` itself (version 2) and its folders (version 1).
-pub fn cgroups(identity: &Identity) -> Vec<PathBuf> {
-    hierarchies().into_iter().map(|root| root.join(identity.cgroup())).filter(|path| path.exists()).collect()
-}
-
-/// The roots of all cgroup hierarchies.
-pub fn hierarchies() -> Vec<PathBuf> {
-    let root = PathBuf::from("/sys/fs/cgroup");
-    if root.join("cgroup.controllers").exists() {
-        return vec![root];
-    }
-    let folders = fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
-    // Links are second names of joint hierarchies (cpu, cpuacct).
-    folders.filter(|path| path.is_dir() && !path.is_symlink()).collect()
-}
-
-async fn remove_cgroup(cgroup: &Path, deadline: Instant) -> Result<()> {
-    loop {
-        match remove_tree(cgroup) {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > deadline => {
-                return Err(error).with_context(|| format!("remove {}", cgroup.display()));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-/// Removes a cgroup and those below it; their files go with them.
-fn remove_tree(cgroup: &Path) -> std::io::Result<()> {
-    let entries = match fs::read_dir(cgroup) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    fs::remove_dir(cgroup)
 }
 
 /// Removes everything in the state folder but the logs.

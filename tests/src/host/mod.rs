@@ -3,6 +3,7 @@
 //! As root: namespaces of its own, joined to the machine by one veth pair, where every port is the usual one. Otherwise
 //! the machine itself, on 127.0.0.1 with free ports.
 
+mod cgroups;
 mod identity;
 mod leftovers;
 mod network;
@@ -159,6 +160,11 @@ impl Host {
     /// The address of the server with that usual port.
     pub fn address(&self, usual: u16) -> SocketAddr {
         SocketAddr::new(self.node_ip(), self.port(usual))
+    }
+
+    /// Makes the cgroup below which the kubelet keeps this platform's pods.
+    pub fn make_cgroups(&self) -> Result<()> {
+        cgroups::make(&self.identity)
     }
 
     /// A path inside the components' mount namespace as the caller can open it.

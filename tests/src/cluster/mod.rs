@@ -1,0 +1,6 @@
+//! Kubernetes, from the first process to a node on which pods run.
+
+pub mod build;
+pub mod control_plane;
+pub mod kubeconfig;
+pub mod node;
