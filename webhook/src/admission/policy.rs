@@ -1,0 +1,82 @@
+//! The operator's settings that decisions depend on.
+
+use contract::names;
+
+use super::review::UserInfo;
+
+/// Namespaces that the gate never looks at: the control plane's and our own. A gate that matched them would keep a
+/// stopped cluster from starting again.
+pub const EXEMPT_NAMESPACES: [&str; 4] =
+    ["kube-system", "kube-public", "kube-node-lease", names::SYSTEM_NAMESPACE];
+
+/// Who may do what, and what is injected.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// User names that may write guarded labels and annotations.
+    pub label_writers: Vec<String>,
+    /// Members of this group may too, for emergencies; a false `isolation-ready` is out of their reach as well.
+    pub break_glass_group: String,
+    /// Namespaces exempt by name.
+    pub exempt_namespaces: Vec<String>,
+    /// Image of the config sidecar.
+    pub sidecar_image: String,
+}
+
+/// How a user stands to guarded keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// A label writer, by name.
+    Writer,
+    /// In the break-glass group.
+    BreakGlass,
+    /// Anyone else, a cluster administrator included.
+    Other,
+}
+
+impl Policy {
+    /// The policy with the default identities.
+    pub fn new(sidecar_image: impl Into<String>) -> Self {
+        Self {
+            label_writers: vec![format!("system:serviceaccount:{}:provisioner", names::SYSTEM_NAMESPACE)],
+            break_glass_group: "agent-ready:break-glass".to_owned(),
+            exempt_namespaces: EXEMPT_NAMESPACES.map(str::to_owned).to_vec(),
+            sidecar_image: sidecar_image.into(),
+        }
+    }
+
+    /// How this user stands to guarded keys.
+    pub fn standing(&self, user: &UserInfo<'_>) -> Standing {
+        if self.label_writers.iter().any(|writer| writer == user.username.as_str()) {
+            Standing::Writer
+        } else if user.groups.iter().any(|group| group.as_str() == self.break_glass_group) {
+            Standing::BreakGlass
+        } else {
+            Standing::Other
+        }
+    }
+
+    /// Whether the namespace is exempt by its name.
+    pub fn exempts(&self, namespace: &str) -> bool {
+        self.exempt_namespaces.iter().any(|exempt| exempt == namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_names_and_groups_count() {
+        let policy = Policy::new("image");
+        let user = |name: &'static str, groups: &[&'static str]| UserInfo {
+            username: name.into(),
+            groups: groups.iter().map(|group| (*group).into()).collect(),
+        };
+        let provisioner = "system:serviceaccount:agent-ready-system:provisioner";
+        assert_eq!(policy.standing(&user(provisioner, &[])), Standing::Writer);
+        assert_eq!(policy.standing(&user("eve", &["agent-ready:break-glass"])), Standing::BreakGlass);
+        assert_eq!(policy.standing(&user("eve", &["system:masters"])), Standing::Other);
+        assert_eq!(policy.standing(&user("agent-ready:break-glass", &[provisioner])), Standing::Other);
+        assert_eq!(policy.standing(&user("", &[])), Standing::Other);
+    }
+}

@@ -1,0 +1,138 @@
+//! Live reads: never from a cache, each within a deadline.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use contract::{
+    names,
+    proof::{Observed, prove},
+};
+use futures::future::{BoxFuture, FutureExt as _};
+use k8s_openapi::api::{
+    core::v1::{LimitRange, Namespace as CoreNamespace, ResourceQuota},
+    networking::v1::NetworkPolicy,
+    rbac::v1::RoleBinding,
+};
+use kube::{Api, Client, api::ListParams};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    admission::gate::{Missing, Namespace, NamespaceState},
+    facts::{Facts, NamespaceKeys},
+};
+
+/// How long one read may take. Two fit into the API server's time limit for a review (5 s): the one that runs when a
+/// review arrives, and the review's own.
+pub const READ_TIME_MAX: Duration = Duration::from_millis(1_800);
+
+/// Reads from the API server, with quorum.
+#[derive(Clone)]
+pub struct Live {
+    client: Client,
+}
+
+/// The objects that the proof looks at.
+struct Baseline {
+    network_policies: Vec<NetworkPolicy>,
+    resource_quotas: Vec<ResourceQuota>,
+    role_bindings: Vec<RoleBinding>,
+    limit_ranges: Vec<LimitRange>,
+}
+
+impl Live {
+    /// A reader with this client's identity.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    async fn list<K>(&self, namespace: &str) -> Result<Vec<K>, kube::Error>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.list(&ListParams::default()).await?.items)
+    }
+
+    async fn baseline(&self, namespace: &str) -> Result<Baseline, String> {
+        let reads = async {
+            let (network_policies, resource_quotas, role_bindings, limit_ranges) = tokio::try_join!(
+                self.list(namespace),
+                self.list(namespace),
+                self.list(namespace),
+                self.list(namespace)
+            )?;
+            Ok(Baseline { network_policies, resource_quotas, role_bindings, limit_ranges })
+        };
+        in_time(reads).await
+    }
+
+    async fn read(&self, name: &str) -> NamespaceState {
+        let namespaces: Api<CoreNamespace> = Api::all(self.client.clone());
+        // In parallel: the baseline is only wanted for the message, but a namespace that is asked about is nearly always
+        // one that is not ready.
+        let (namespace, baseline) =
+            tokio::join!(in_time(namespaces.get_opt(name)), Box::pin(self.baseline(name)));
+        match namespace {
+            Err(why) => NamespaceState::Unknown(why),
+            Ok(None) => NamespaceState::Absent,
+            Ok(Some(namespace)) => {
+                let labels = namespace.metadata.labels.unwrap_or_default();
+                let annotations = namespace.metadata.annotations.unwrap_or_default();
+                let missing = if is_ready(&labels) {
+                    Missing::default()
+                } else {
+                    let keys = NamespaceKeys { labels: labels.clone(), annotations };
+                    baseline.map_or_else(Missing::Unreadable, |baseline| {
+                        Missing::Parts(defects(&baseline, &keys))
+                    })
+                };
+                NamespaceState::Found(Namespace {
+                    labels,
+                    terminating: namespace.metadata.deletion_timestamp.is_some(),
+                    missing,
+                })
+            }
+        }
+    }
+}
+
+impl Facts for Live {
+    fn namespace(&self, name: &str) -> BoxFuture<'_, Arc<NamespaceState>> {
+        let name = name.to_owned();
+        async move { Arc::new(self.read(&name).await) }.boxed()
+    }
+
+    fn proof(&self, name: &str, keys: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        let name = name.to_owned();
+        async move { Ok(defects(&self.baseline(&name).await?, &keys)) }.boxed()
+    }
+}
+
+fn is_ready(labels: &std::collections::BTreeMap<String, String>) -> bool {
+    labels.get(names::GATE_LABEL).is_some_and(|value| value == names::GATE_OPEN)
+}
+
+fn defects(baseline: &Baseline, keys: &NamespaceKeys) -> Vec<String> {
+    let observed = Observed {
+        labels: &keys.labels,
+        annotations: &keys.annotations,
+        network_policies: &baseline.network_policies,
+        resource_quotas: &baseline.resource_quotas,
+        role_bindings: &baseline.role_bindings,
+        limit_ranges: &baseline.limit_ranges,
+    };
+    prove(&observed).iter().map(ToString::to_string).collect()
+}
+
+async fn in_time<T>(read: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+    match tokio::time::timeout(READ_TIME_MAX, read).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) => {
+            Err(format!("the API server answered {}: {}", status.code, status.message))
+        }
+        Ok(Err(error)) => Err(format!("the API server could not be reached: {error}")),
+        Err(_) => Err(format!("the API server did not answer within {READ_TIME_MAX:?}")),
+    }
+}

@@ -1,0 +1,8 @@
+//! What the webhook reads from and writes to Kubernetes.
+
+pub mod certificates;
+pub mod configurations;
+pub mod live;
+pub mod material;
+pub mod registration;
+pub mod shared;

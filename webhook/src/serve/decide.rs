@@ -1,0 +1,122 @@
+//! Which rule a review is for, and which facts the rule needs.
+
+use std::sync::Arc;
+
+use crate::{
+    admission::{
+        gate, inject, label_guard,
+        label_guard::GuardVerdict,
+        metadata,
+        policy::Policy,
+        refusal::Refusal,
+        review::{Operation, Request, Verdict},
+    },
+    facts::{Facts, NamespaceKeys},
+};
+
+/// Where the API server sent the review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/validate`
+    Validate,
+    /// `/mutate`
+    Mutate,
+}
+
+impl Endpoint {
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Mutate => "mutate",
+        }
+    }
+}
+
+/// The policy, and where its facts come from.
+#[derive(Clone)]
+pub struct Decider {
+    policy: Arc<Policy>,
+    facts: Arc<dyn Facts>,
+}
+
+impl Decider {
+    /// A decider for this policy.
+    pub fn new(policy: Policy, facts: Arc<dyn Facts>) -> Self {
+        Self { policy: Arc::new(policy), facts }
+    }
+
+    /// The verdict on a request. What no rule is for is refused.
+    pub async fn decide(&self, endpoint: Endpoint, request: &Request<'_>) -> Verdict {
+        match (endpoint, request.operation, request.subresource()) {
+            (Endpoint::Mutate, Operation::Create, "") if request.is_core("pods") => {
+                inject::decide(&self.policy, request)
+            }
+            (Endpoint::Validate, Operation::Create, "") if request.is_core("pods") => self.pod(request).await,
+            // A change starts no pod; nothing of the gate depends on it while no pod is held.
+            (Endpoint::Validate, Operation::Update, "") if request.is_core("pods") => {
+                Verdict::allow("update")
+            }
+            (Endpoint::Validate, Operation::Create | Operation::Update, "" | "status" | "finalize")
+                if request.is_core("namespaces") =>
+            {
+                self.namespace(request).await
+            }
+            _ => Verdict::refuse(Refusal::unknown_request(&described(endpoint, request))),
+        }
+    }
+
+    async fn pod(&self, request: &Request<'_>) -> Verdict {
+        if request.namespace().is_empty() {
+            return Verdict::refuse(Refusal::unreadable("pod", "the request names no namespace"));
+        }
+        if self.policy.exempts(request.namespace()) {
+            return Verdict::allow("exempt");
+        }
+        let state = self.facts.namespace(request.namespace()).await;
+        gate::decide(&self.policy, request, &state)
+    }
+
+    async fn namespace(&self, request: &Request<'_>) -> Verdict {
+        match label_guard::decide(&self.policy, request) {
+            GuardVerdict::Decided(verdict) => verdict,
+            GuardVerdict::Prove => self.prove(request).await,
+        }
+    }
+
+    async fn prove(&self, request: &Request<'_>) -> Verdict {
+        let keys = match request.object.map(metadata::read) {
+            Some(Ok(metadata)) => {
+                NamespaceKeys { labels: owned(metadata.labels()), annotations: owned(metadata.annotations()) }
+            }
+            // The guard has read it already; unknown is never allowed all the same.
+            Some(Err(error)) => return Verdict::refuse(Refusal::unreadable("namespace", &error.to_string())),
+            None => return Verdict::refuse(Refusal::unreadable("namespace", "the request has no object")),
+        };
+        match self.facts.proof(request.name(), keys).await {
+            Ok(missing) => label_guard::after_proof(&self.policy, request, &missing),
+            Err(why) => Verdict::refuse(Refusal::unknown_state(request.name(), &why)),
+        }
+    }
+}
+
+fn owned<'k>(pairs: impl Iterator<Item = (&'k str, &'k str)>) -> std::collections::BTreeMap<String, String> {
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn described(endpoint: Endpoint, request: &Request<'_>) -> String {
+    let resource = &request.resource;
+    let (dot, slash) = (
+        if resource.group.is_empty() { "" } else { "." },
+        if request.subresource().is_empty() { "" } else { "/" },
+    );
+    format!(
+        "{:?} of {}{dot}{}{slash}{} ({}) at /{}",
+        request.operation,
+        resource.resource,
+        resource.group,
+        request.subresource(),
+        resource.version,
+        endpoint.name(),
+    )
+}

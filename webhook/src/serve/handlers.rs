@@ -1,0 +1,132 @@
+//! The routes: reviews on HTTPS, health and metrics on both listeners.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use prometheus_client::registry::Registry;
+use runtime::problem::Problem;
+
+use super::{
+    body,
+    decide::{Decider, Endpoint},
+    metrics::Metrics,
+};
+use crate::admission::review::{self, Request as Review, Verdict};
+
+/// What the routes share.
+#[derive(Clone)]
+pub struct App {
+    decider: Decider,
+    metrics: Metrics,
+    registry: Arc<Registry>,
+    ready: Arc<AtomicBool>,
+}
+
+impl App {
+    /// An application that is not ready yet.
+    pub fn new(decider: Decider) -> Self {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        Self { decider, metrics, registry: Arc::new(registry), ready: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether the API server may send reviews here.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+}
+
+/// Routes of the HTTPS listener.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/validate", post(|state, request| answer(state, Endpoint::Validate, request)))
+        .route("/mutate", post(|state, request| answer(state, Endpoint::Mutate, request)))
+        .merge(health())
+        .with_state(app)
+}
+
+/// Routes of the plain listener.
+pub fn plain_router(app: App) -> Router {
+    health().with_state(app)
+}
+
+fn health() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(async |State(app): State<App>| runtime::http::metrics_text(&app.registry)))
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    if app.ready.load(Ordering::Relaxed) {
+        "ok\n".into_response()
+    } else {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("starting or ending").into_response()
+    }
+}
+
+async fn answer(State(app): State<App>, endpoint: Endpoint, request: Request) -> Response {
+    let body = match body::read(request).await {
+        Ok(body) => body,
+        Err(problem) => {
+            app.metrics.bad_request(problem.status.canonical_reason().unwrap_or("other"));
+            return problem.into_response();
+        }
+    };
+    let started = Instant::now();
+    let request = match review::decode(&body) {
+        Ok(request) => request,
+        Err(bad) => {
+            app.metrics.bad_request(bad.code());
+            return Problem::new(StatusCode::BAD_REQUEST).detail(bad.to_string()).into_response();
+        }
+    };
+    let verdict = app.decider.decide(endpoint, &request).await;
+    app.metrics.decided(endpoint.name(), verdict.allowed(), verdict.reason, started.elapsed());
+    log(endpoint, &request, &verdict);
+    ([(header::CONTENT_TYPE, "application/json")], review::encode(&request.uid, &verdict)).into_response()
+}
+
+/// One line a refusal, and one for each use of break-glass; admitted reviews are counted only.
+fn log(endpoint: Endpoint, request: &Review<'_>, verdict: &Verdict) {
+    let message = match &verdict.refusal {
+        Some(refusal) => refusal.message.as_str(),
+        None if verdict.reason == "break-glass" => "break-glass was used",
+        None => return,
+    };
+    tracing::info!(
+        endpoint = endpoint.name(),
+        uid = request.uid.as_str(),
+        allowed = verdict.allowed(),
+        reason = verdict.reason,
+        operation = ?request.operation,
+        resource = request.resource.resource.as_str(),
+        subresource = request.subresource(),
+        namespace = request.namespace(),
+        name = request.name(),
+        user = request.user_info.username.as_str(),
+        dry_run = request.dry_run == Some(true),
+        "{message}"
+    );
+}
+
+#[cfg(test)]
+#[path = "handlers_tests.rs"]
+mod tests;

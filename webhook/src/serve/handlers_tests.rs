@@ -1,0 +1,150 @@
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use futures::future::{BoxFuture, FutureExt as _, ready};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::{
+    admission::{
+        gate::{Namespace, NamespaceState},
+        policy::Policy,
+    },
+    facts::{Facts, NamespaceKeys},
+};
+
+/// Every namespace is in this state; the proof says this.
+struct Fixed(Arc<NamespaceState>, Result<Vec<String>, String>);
+
+impl Facts for Fixed {
+    fn namespace(&self, _: &str) -> BoxFuture<'_, Arc<NamespaceState>> {
+        ready(Arc::clone(&self.0)).boxed()
+    }
+
+    fn proof(&self, _: &str, _: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        ready(self.1.clone()).boxed()
+    }
+}
+
+fn app(labels: &[(&str, &str)], proof: Result<Vec<String>, String>) -> Router {
+    let labels = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect::<BTreeMap<_, _>>();
+    let state = NamespaceState::Found(Namespace { labels, ..Namespace::default() });
+    let app = App::new(Decider::new(Policy::new("image"), Arc::new(Fixed(Arc::new(state), proof))));
+    app.set_ready(true);
+    router(app)
+}
+
+fn review(resource: &str, operation: &str, object: &Value, old: &Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u-1", "operation": operation, "namespace": "shop", "name": "shop",
+            "resource": {"group": "", "version": "v1", "resource": resource},
+            "userInfo": {"username": "system:serviceaccount:agent-ready-system:provisioner"},
+            "object": object, "oldObject": old,
+        },
+    })
+}
+
+async fn send(app: Router, path: &str, kind: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+    let request = Request::post(path).header("content-type", kind).body(body.into()).unwrap();
+    let response = app.oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+async fn allowed(app: Router, path: &str, review: &Value) -> bool {
+    let (status, answer) = send(app, path, "application/json; charset=utf-8", review.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["response"]["uid"], "u-1");
+    answer["response"]["allowed"].as_bool().unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_is_decided_by_its_namespaces_state() {
+    let pod = review("pods", "CREATE", &json!({}), &Value::Null);
+    assert!(!allowed(app(&[], Ok(vec![])), "/validate", &pod).await);
+    assert!(allowed(app(&[("isolation-ready", "true")], Ok(vec![])), "/validate", &pod).await);
+}
+
+#[tokio::test]
+async fn a_label_is_decided_by_the_proof() {
+    let ready = json!({"metadata": {"name": "shop", "labels": {"isolation-ready": "true"}}});
+    let review = review("namespaces", "UPDATE", &ready, &json!({"metadata": {"name": "shop"}}));
+    assert!(allowed(app(&[], Ok(vec![])), "/validate", &review).await);
+    assert!(!allowed(app(&[], Ok(vec!["no quota".into()])), "/validate", &review).await);
+    assert!(!allowed(app(&[], Err("timed out".into())), "/validate", &review).await);
+}
+
+#[tokio::test]
+async fn what_no_rule_is_for_is_refused() {
+    let ready = app(&[("isolation-ready", "true")], Ok(vec![]));
+    for (path, resource, operation) in [
+        ("/validate", "configmaps", "CREATE"),
+        ("/validate", "pods", "DELETE"),
+        ("/validate", "namespaces", "DELETE"),
+        ("/mutate", "pods", "UPDATE"),
+        ("/mutate", "namespaces", "CREATE"),
+    ] {
+        let review = review(resource, operation, &json!({}), &json!({}));
+        assert!(!allowed(ready.clone(), path, &review).await, "{path} {operation} {resource}");
+    }
+    let mut other = review("pods", "CREATE", &json!({}), &Value::Null);
+    other["request"]["subResource"] = json!("eviction");
+    assert!(!allowed(ready.clone(), "/validate", &other).await);
+    other["request"]["subResource"] = Value::Null;
+    other["request"]["resource"]["group"] = json!("evil.io");
+    assert!(!allowed(ready, "/validate", &other).await);
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_clear_error() {
+    let good = review("pods", "CREATE", &json!({}), &Value::Null).to_string();
+    let status = async |kind: &str, body: String| {
+        let (status, answer) =
+            send(app(&[("isolation-ready", "true")], Ok(vec![])), "/validate", kind, body).await;
+        assert!(answer["detail"].is_string(), "{answer}");
+        status.as_u16()
+    };
+    assert_eq!(status("text/plain", good.clone()).await, 415);
+    assert_eq!(status("application/yaml", good.clone()).await, 415);
+    assert_eq!(status("", good.clone()).await, 415);
+    assert_eq!(status("application/json", good[..good.len() - 1].to_owned()).await, 400);
+    assert_eq!(status("application/json", String::new()).await, 400);
+    assert_eq!(status("application/json", good.replace("k8s.io/v1\"", "k8s.io/v1beta1\"")).await, 400);
+    assert_eq!(status("application/json", " ".repeat(body::BODY_BYTES_MAX + 1)).await, 413);
+}
+
+#[tokio::test]
+async fn a_long_pod_passes_and_a_longer_body_does_not() {
+    let pod = json!({"metadata": {"annotations": {"long": "x".repeat(1_400_000)}}});
+    let update = review("pods", "UPDATE", &pod, &pod);
+    assert!(allowed(app(&[], Ok(vec![])), "/validate", &update).await);
+    let longer = review("pods", "UPDATE", &json!({"x": "x".repeat(8_000_000)}), &Value::Null);
+    let (status, _) = send(app(&[], Ok(vec![])), "/validate", "application/json", longer.to_string()).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn health_readiness_and_metrics_answer_on_both_listeners() {
+    let facts = Fixed(Arc::new(NamespaceState::Absent), Ok(vec![]));
+    let app = App::new(Decider::new(Policy::new("image"), Arc::new(facts)));
+    let status = async |router: Router, path: &str| {
+        router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    for make in [router, plain_router] {
+        app.set_ready(false);
+        assert_eq!(status(make(app.clone()), "/readyz").await, 503);
+        app.set_ready(true);
+        for path in ["/readyz", "/healthz", "/metrics"] {
+            assert_eq!(status(make(app.clone()), path).await, 200, "{path}");
+        }
+    }
+    assert_eq!(status(plain_router(app.clone()), "/validate").await, 404);
+    assert_eq!(status(router(app), "/validate").await, 405);
+}

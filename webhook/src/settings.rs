@@ -1,0 +1,197 @@
+//! Settings: each is a flag and an environment variable of the same name.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use contract::names;
+
+use crate::{
+    admission::policy::Policy,
+    cluster::configurations::{Registration, Target},
+};
+
+/// The isolation gate of agent-ready-k8s.
+#[derive(Debug, Parser)]
+#[command(name = "webhook", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answers the API server's reviews.
+    Serve(Box<Serve>),
+    /// Prints the webhook configurations as YAML, for review and for `manifests/`.
+    Manifests(RegistrationArgs),
+    /// Decides one AdmissionReview from a file or stdin and prints the answer; fails if it is refused.
+    Review(Review),
+}
+
+/// Settings of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address for HTTPS.
+    #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Address for plain HTTP: /healthz, /readyz and /metrics only.
+    #[arg(long, env = "PLAIN_LISTEN", default_value = "0.0.0.0:8080")]
+    pub plain_listen: SocketAddr,
+    /// Namespace of the webhook itself, for its Secret.
+    #[arg(long, env = "NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// Secret with the certificate authority and the serving certificate; made if it is not there.
+    #[arg(long, env = "CERT_SECRET", default_value = "webhook-tls")]
+    pub cert_secret: String,
+    /// Seconds between SIGTERM and the end of accepting, so that the API server sees the endpoint go first.
+    #[arg(long, env = "DRAIN_DELAY_SECONDS", default_value_t = 3)]
+    pub drain_delay_seconds: u64,
+    /// How the API server reaches the webhook.
+    #[command(flatten)]
+    pub registration: RegistrationArgs,
+    /// Who may do what.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+}
+
+impl Serve {
+    /// Time between SIGTERM and the end of accepting.
+    pub fn drain_delay(&self) -> Duration {
+        Duration::from_secs(self.drain_delay_seconds)
+    }
+}
+
+/// How the API server reaches the webhook.
+#[derive(Debug, Clone, Args)]
+pub struct RegistrationArgs {
+    /// Service in front of the webhook, as namespace/name.
+    #[arg(long, env = "SERVICE", default_value = "agent-ready-system/webhook", value_parser = parse_service)]
+    pub service: (String, String),
+    /// URL of the webhook instead of a Service, for a webhook outside of the cluster (https://host:port).
+    #[arg(long, env = "WEBHOOK_URL", value_parser = parse_url)]
+    pub webhook_url: Option<String>,
+}
+
+impl RegistrationArgs {
+    /// Where the API server finds the webhook.
+    pub fn target(&self) -> Target {
+        match &self.webhook_url {
+            Some(url) => Target::Url(url.clone()),
+            None => Target::Service { namespace: self.service.0.clone(), name: self.service.1.clone() },
+        }
+    }
+
+    /// The registration of a webhook with this policy; the CA bundle comes later.
+    pub fn registration(&self, policy: &Policy) -> Registration {
+        Registration { target: self.target(), exempt: policy.exempt_namespaces.clone(), ca_bundle: None }
+    }
+}
+
+/// Who may do what, and what is injected.
+#[derive(Debug, Clone, Args)]
+pub struct PolicyArgs {
+    /// User names that may write guarded labels and annotations, separated by commas.
+    #[arg(
+        long,
+        env = "LABEL_WRITERS",
+        value_delimiter = ',',
+        default_value = "system:serviceaccount:agent-ready-system:provisioner"
+    )]
+    pub label_writers: Vec<String>,
+    /// Group whose members may too, in emergencies.
+    #[arg(long, env = "BREAK_GLASS_GROUP", default_value = "agent-ready:break-glass")]
+    pub break_glass_group: String,
+    /// Image of the injected config sidecar.
+    #[arg(long, env = "SIDECAR_IMAGE", default_value = "localhost/agent-ready/sidecar:local")]
+    pub sidecar_image: String,
+}
+
+impl PolicyArgs {
+    /// The policy; `own_namespace` is exempt in any case.
+    pub fn policy(&self, own_namespace: &str) -> Policy {
+        let mut policy = Policy {
+            label_writers: self.label_writers.clone(),
+            break_glass_group: self.break_glass_group.clone(),
+            ..Policy::new(self.sidecar_image.clone())
+        };
+        if !policy.exempts(own_namespace) {
+            policy.exempt_namespaces.push(own_namespace.to_owned());
+        }
+        policy
+    }
+}
+
+/// Settings of `review`.
+#[derive(Debug, Args)]
+pub struct Review {
+    /// File with the AdmissionReview; `-` is stdin.
+    pub file: PathBuf,
+    /// Labels of the namespace, as key=value, separated by commas.
+    #[arg(long, value_delimiter = ',', value_parser = parse_label)]
+    pub namespace_labels: Vec<(String, String)>,
+    /// Decide about injection instead of admission.
+    #[arg(long)]
+    pub mutate: bool,
+    /// Who may do what.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+}
+
+fn parse_service(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("must read namespace/name".to_owned()),
+    }
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    let uri: http::Uri = text.parse().map_err(|error| format!("{error}"))?;
+    if uri.scheme_str() != Some("https") || uri.host().is_none() || uri.query().is_some() || uri.path() != "/"
+    {
+        return Err("must read https://host:port".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must read key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn urls_and_services_are_checked() {
+        assert_eq!(parse_url("https://10.0.0.1:8443/").unwrap(), "https://10.0.0.1:8443");
+        for bad in ["http://a", "https://a/b", "https://a?b", "a", ""] {
+            assert!(parse_url(bad).is_err(), "{bad}");
+        }
+        assert!(parse_service("a/b").is_ok());
+        for bad in ["a", "/b", "a/", "a/b/c"] {
+            assert!(parse_service(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_webhooks_own_namespace_is_exempt() {
+        let Command::Serve(serve) = Cli::parse_from(["webhook", "serve", "--namespace", "gate"]).command
+        else {
+            panic!("serve")
+        };
+        let policy = serve.policy.policy(&serve.namespace);
+        assert!(policy.exempts("gate") && policy.exempts("kube-system"));
+    }
+}
