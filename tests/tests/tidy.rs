@@ -227,6 +227,13 @@ fn check_generated(path: &str, expected: &str) {
 }
 
 #[test]
+fn the_webhook_configurations_are_what_the_program_writes() {
+    let program = tests::workspace::binary("webhook").unwrap();
+    let printed = output(Command::new(program).arg("manifests"));
+    check_generated("manifests/components/registration/configurations.yaml", &printed);
+}
+
+#[test]
 fn the_settings_page_is_what_the_programs_accept() {
     let mut page = String::from(
         "# Settings\n\nEach setting is a flag and an environment variable; the flag wins. Generated from the programs: \
