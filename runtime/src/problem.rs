@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -28,9 +28,9 @@ pub struct Problem {
     /// Extension members.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
-    /// Headers that go with the answer, for example Retry-After.
+    /// Headers that go with the answer. Boxed, to keep results with this error small.
     #[serde(skip)]
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Option<Box<HeaderMap>>,
 }
 
 // The signature is serde's.
@@ -48,7 +48,7 @@ impl Problem {
             status,
             detail: None,
             extra: Map::new(),
-            headers: Vec::new(),
+            headers: None,
         }
     }
 
@@ -76,20 +76,20 @@ impl Problem {
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a header to the answer, for example Retry-After.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.headers.get_or_insert_default().append(name, value);
         self
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        let headers = std::mem::take(&mut self.headers);
+        let headers = self.headers.take();
         let mut response = (self.status, Json(&self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-        response.headers_mut().extend(headers);
+        response.headers_mut().extend(headers.map(|headers| *headers).unwrap_or_default());
         response
     }
 }

@@ -1,3 +1,12 @@
-//! sidecar
+//! The config sidecar's program: reads its settings and runs until it is asked to end.
 
-fn main() {}
+use clap::Parser;
+use sidecar::settings::{Command, Settings};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let Command::Serve(serve) = Settings::parse().command;
+    runtime::telemetry::init("sidecar");
+    runtime::crypto::install();
+    sidecar::run(*serve, runtime::shutdown::signal()).await
+}
