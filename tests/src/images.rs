@@ -47,7 +47,7 @@ pub async fn import(host: &Host, image: &Image<'_>) -> Result<bool> {
     if fs::read_to_string(&stamp).is_ok_and(|known| known == digest) {
         return Ok(false);
     }
-    write_archive(image, &stripped(&binary, &folder)?, &archive)?;
+    write_archive(image, &stripped(&binary, &folder), &archive)?;
     node::ctr(host, &["images", "import", &host.inside(&archive).to_string_lossy()]).await?;
     fs::remove_file(&archive)?;
     fs::write(&stamp, &digest)?;
@@ -85,11 +85,11 @@ fn append<W: std::io::Write>(tar: &mut tar::Builder<W>, name: &str, mode: u32, c
 }
 
 /// The program without its debugging data where `strip` is there: images a tenth the size.
-fn stripped(binary: &Path, folder: &Path) -> Result<PathBuf> {
+fn stripped(binary: &Path, folder: &Path) -> PathBuf {
     let output = folder.join("stripped");
     match Command::new("strip").arg("-o").arg(&output).arg(binary).status() {
-        Ok(status) if status.success() => Ok(output),
-        _ => Ok(binary.to_owned()),
+        Ok(status) if status.success() => output,
+        _ => binary.to_owned(),
     }
 }
 

@@ -50,7 +50,7 @@ fn get(url: &str) -> std::io::Result<(u16, String)> {
     let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
     let mut stream = TcpStream::connect(address)?;
     // Above the longest poll anybody asks for.
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     write!(stream, "GET /{path} HTTP/1.0\r\nHost: {authority}\r\nAccept: */*\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

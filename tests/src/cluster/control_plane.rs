@@ -20,7 +20,7 @@ pub const SERVICES: &str = "10.96.0.0/16";
 pub const PODS: &str = "10.244.0.0/24";
 
 /// How long the apiserver may take, on a slow machine with cold files.
-const API_LIMIT: Duration = Duration::from_secs(120);
+const API_LIMIT: Duration = Duration::from_mins(2);
 
 /// The files of a control plane below the state folder.
 pub struct Files {
@@ -86,6 +86,7 @@ fn issue(host: &Host, authority: &Authority, files: &Files) -> Result<()> {
     }
     let key = KeyPair::generate().context("generate the service accounts' key")?;
     write_secret(&files.pki.join("service-accounts.key"), &key.serialize_pem())?;
+    std::fs::write(files.pki.join("service-accounts.pub"), key.public_key_pem())?;
     write_secret(&files.folder.join("encryption.json"), &encryption().to_string())
 }
 
@@ -141,7 +142,7 @@ fn apiserver(host: &Host, files: &Files) -> Component {
         ("--kubelet-client-certificate", &pki("apiserver-kubelet.crt")),
         ("--kubelet-client-key", &pki("apiserver-kubelet.key")),
         ("--kubelet-preferred-address-types", "InternalIP"),
-        ("--service-account-key-file", &pki("service-accounts.key")),
+        ("--service-account-key-file", &pki("service-accounts.pub")),
         ("--service-account-signing-key-file", &pki("service-accounts.key")),
         ("--service-account-issuer", "https://kubernetes.default.svc"),
         ("--authorization-mode", "Node,RBAC"),

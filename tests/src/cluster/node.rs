@@ -19,7 +19,7 @@ pub const CONTAINERD: &str = "/run/containerd/containerd.sock";
 /// The image of the process that holds a pod's namespaces.
 pub const PAUSE_IMAGE: &str = "localhost/agent-ready/pause:local";
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Why no node can run here, or `None`.
 pub fn obstacle(host: &Host) -> Option<String> {

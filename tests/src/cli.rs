@@ -1,0 +1,79 @@
+//! The `platform` program.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use crate::platform::Platform;
+use crate::process::Phase;
+use crate::supervisor::daemon;
+
+/// The local platform of real components.
+#[derive(Debug, Parser)]
+#[command(name = "platform")]
+pub enum Command {
+    /// Start it, or bring a running one up to date.
+    Up {
+        /// The state folder.
+        #[arg(long)]
+        state: PathBuf,
+        /// Only Kubernetes and the data services, without our programs.
+        #[arg(long)]
+        bare: bool,
+    },
+    /// End it and remove what it made on this machine.
+    Down {
+        /// The state folder.
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// Show its components; fails if one has crashed.
+    Status {
+        /// The state folder.
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// The process that owns the components (started by `up`).
+    #[command(hide = true)]
+    Supervise(daemon::Options),
+}
+
+/// Runs the command.
+pub fn run(command: Command) -> Result<()> {
+    // The supervisor has threads of its own and forks: it stays outside the runtime.
+    if let Command::Supervise(options) = &command {
+        return daemon::run(options);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(execute(command))
+}
+
+async fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Up { state, bare: true } => Platform::bare(&state, &say).await.map(drop),
+        Command::Up { state, bare: false } => Platform::up(&state, &say).await.map(drop),
+        Command::Down { state } => Platform::down(&state).await,
+        Command::Status { state } => status(Platform::attach(&state).await?).await,
+        Command::Supervise(_) => Ok(()),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a command line tool's answer")]
+async fn status(platform: Platform) -> Result<()> {
+    for status in platform.status().await? {
+        let phase = match &status.phase {
+            Phase::Running => "running".to_owned(),
+            Phase::Stopped => "stopped".to_owned(),
+            Phase::Crashed { how, .. } => format!("crashed: {how}"),
+        };
+        println!("{:<26} {phase}", status.name);
+    }
+    let crashed = platform.crashed().await?;
+    if crashed.is_empty() { Ok(()) } else { bail!(crashed.join("\n")) }
+}
+
+/// Progress goes to standard error, so that standard output is the answer alone.
+pub fn say(line: &str) {
+    eprintln!("{line}");
+}
