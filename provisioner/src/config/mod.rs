@@ -1,0 +1,129 @@
+//! Configuration of tenants' services: values with versions, their history, schemas, announcements.
+//!
+//! PostgreSQL is the truth; Redis carries `version=N` and never a value. Pure: [`chain`], [`csv`], [`etag`], [`schema`],
+//! [`value`]. A change takes four round trips ([`write`]), then its announcement ([`publish`]); what was not announced is left
+//! in the outbox ([`outbox`]).
+
+pub mod chain;
+pub mod csv;
+pub mod etag;
+pub mod history;
+pub mod outbox;
+pub mod publish;
+pub mod read;
+pub mod schema;
+pub mod schemas;
+pub mod tenant;
+pub mod value;
+pub mod write;
+
+use std::{path::Path, sync::Arc};
+
+use contract::{ConfigKey, ServiceName};
+use sqlx::PgPool;
+
+use publish::Publisher;
+use schema::{SchemaError, Violation};
+use value::InvalidValue;
+
+/// Where one value lives within its organization.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConfigName {
+    /// The service.
+    pub service: ServiceName,
+    /// The key.
+    pub key: ConfigKey,
+}
+
+impl ConfigName {
+    /// Whether the provisioner alone writes it.
+    pub fn is_reserved(&self) -> bool {
+        self.service.as_str() == contract::sql::PLATFORM_SERVICE
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No value there, or no longer.
+    #[error("there is no such value")]
+    NotFound,
+    /// No such organization, or none whose configuration can be changed.
+    #[error("there is no such organization")]
+    NoOrganization,
+    /// A version that the key never had.
+    #[error("the key has no version {0}")]
+    NoVersion(i64),
+    /// A rollback to a deletion.
+    #[error("version {0} is a deletion: delete the value instead")]
+    VersionIsDeletion(i64),
+    /// The service is the provisioner's own mirror.
+    #[error("the service \"{}\" is written by the platform alone", contract::sql::PLATFORM_SERVICE)]
+    Reserved,
+    /// The value is not as the caller expected.
+    #[error("the value was changed meanwhile, or its existence is not as expected")]
+    PreconditionFailed {
+        /// Its version; none if there is no value.
+        current: Option<i64>,
+    },
+    /// The value does not fit the key's schema.
+    #[error("the value does not fit the schema of its key")]
+    Violations(Vec<Violation>),
+    /// The schema is refused.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The value or the reason is refused.
+    #[error(transparent)]
+    Value(#[from] InvalidValue),
+    /// One change of a batch cannot be made, so none was.
+    #[error("change {index}: {cause}")]
+    Change {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// Why not.
+        cause: Box<ConfigError>,
+    },
+    /// PostgreSQL failed.
+    #[error(transparent)]
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for ConfigError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
+        match code.as_deref() {
+            // The function's own codes, see migration 0003.
+            Some("AR404") => Self::NoOrganization,
+            Some("AR412") => Self::PreconditionFailed { current: None },
+            // untranslatable_character and numeric_value_out_of_range: JSON that jsonb cannot hold.
+            Some("22P05" | "22003") => {
+                Self::Value(InvalidValue::Unstorable("a number or a character out of range"))
+            }
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Configuration as the handlers see it.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    service: PgPool,
+    publisher: Arc<Publisher>,
+}
+
+impl Configuration {
+    /// `service` is the pool within one organization. `redis_url` is the publisher's; with `ca_file` the server is verified.
+    pub fn new(service: PgPool, redis_url: &str, ca_file: Option<&Path>) -> anyhow::Result<Self> {
+        Ok(Self { service, publisher: Arc::new(Publisher::new(redis_url, ca_file)?) })
+    }
+
+    /// The announcements of changes.
+    pub fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
+    /// Publishes what was left in the outbox until `stop`. `platform` is the pool across organizations.
+    pub async fn run_outbox(&self, platform: PgPool, stop: tokio_util::sync::CancellationToken) {
+        outbox::run(platform, Arc::clone(&self.publisher), stop).await;
+    }
+}

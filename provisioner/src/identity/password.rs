@@ -1,0 +1,156 @@
+//! Password hashing with Argon2id, off the async threads and bounded by the cores.
+
+use std::sync::{Arc, LazyLock};
+
+use argon2::{
+    Argon2, PasswordHasher, PasswordVerifier,
+    password_hash::{self, phc::PasswordHash},
+};
+use tokio::sync::Semaphore;
+
+/// Least characters of a new password (NIST SP 800-63B).
+pub const LENGTH_MIN: usize = 8;
+/// Most bytes of a password: hashing cost and memory stay bounded.
+pub const LENGTH_MAX_BYTES: usize = 1024;
+
+/// Why a password cannot be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    /// Fewer than [`LENGTH_MIN`] characters.
+    #[error("a password has at least {LENGTH_MIN} characters")]
+    TooShort,
+    /// More than [`LENGTH_MAX_BYTES`] bytes.
+    #[error("a password has at most {LENGTH_MAX_BYTES} bytes")]
+    TooLong,
+}
+
+/// Whether a new password may be set.
+pub fn acceptable(password: &str) -> Result<(), WeakPassword> {
+    if password.len() > LENGTH_MAX_BYTES {
+        Err(WeakPassword::TooLong)
+    } else if password.chars().count() < LENGTH_MIN {
+        Err(WeakPassword::TooShort)
+    } else {
+        Ok(())
+    }
+}
+
+/// Why hashing or checking failed; a wrong password is not among these.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// The hash could not be computed, or the stored one cannot be read.
+    #[error("password hash: {0}")]
+    Hash(#[from] password_hash::Error),
+    /// The thread that hashed ended early.
+    #[error("password hashing was interrupted")]
+    Interrupted,
+}
+
+/// Hashes and checks passwords: tens of milliseconds of one core each, never more at once than there are cores.
+#[derive(Debug, Clone)]
+pub struct Passwords {
+    cores: Arc<Semaphore>,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { cores: Arc::new(Semaphore::new(cores)) }
+    }
+}
+
+impl Passwords {
+    /// The PHC string of a new hash of `password`, with a random salt.
+    pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
+        self.on_a_core(move || hash_now(&password)).await
+    }
+
+    /// Whether `password` is the one behind `stored`.
+    ///
+    /// Without a stored hash (no such user, or a user without a password) the same work is done against a hash that
+    /// nothing matches, so that the time tells nobody which addresses are known.
+    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<bool, PasswordError> {
+        self.on_a_core(move || verify_now(&password, stored.as_deref())).await
+    }
+
+    async fn on_a_core<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, password_hash::Error> + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let permit = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| PasswordError::Interrupted)?;
+        // The permit goes with the work: a caller that leaves early does not free a core that is still busy.
+        let running = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        });
+        Ok(running.await.map_err(|_| PasswordError::Interrupted)??)
+    }
+}
+
+fn hash_now(password: &str) -> Result<String, password_hash::Error> {
+    let hash: PasswordHash = Argon2::default().hash_password(password.as_bytes())?;
+    Ok(hash.to_string())
+}
+
+/// A hash with today's parameters, of a random text that is forgotten at once.
+static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| hash_now(&uuid::Uuid::new_v4().to_string()).ok());
+
+fn verify_now(password: &str, stored: Option<&str>) -> Result<bool, password_hash::Error> {
+    // Ready before the first check, so that no unknown user's check pays for making it.
+    let nobody = NOBODY.as_deref().ok_or(password_hash::Error::Crypto)?;
+    let hash = PasswordHash::new(stored.unwrap_or(nobody))?;
+    match Argon2::default().verify_password(password.as_bytes(), &hash) {
+        Ok(()) => Ok(stored.is_some()),
+        Err(password_hash::Error::PasswordInvalid) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_right_password_passes_and_no_other() {
+        let passwords = Passwords::default();
+        let hash = passwords.hash("correct horse".into()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$"), "{hash}");
+        assert!(passwords.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify("Correct horse".into(), Some(hash.clone())).await.unwrap());
+        assert_ne!(hash, passwords.hash("correct horse".into()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nobody_has_no_password_and_takes_as_long() {
+        let passwords = Passwords::default();
+        let hash = passwords.hash("correct horse".into()).await.unwrap();
+        let best = async |stored: Option<String>| {
+            let mut best = Duration::MAX;
+            for _ in 0..5 {
+                let start = Instant::now();
+                assert!(!passwords.verify("guess".into(), stored.clone()).await.unwrap());
+                best = best.min(start.elapsed());
+            }
+            best
+        };
+        let (known, unknown) = (best(Some(hash)).await, best(None).await);
+        let ratio = unknown.as_secs_f64() / known.as_secs_f64();
+        assert!((0.5..2.0).contains(&ratio), "known {known:?}, unknown {unknown:?}");
+    }
+
+    #[tokio::test]
+    async fn a_broken_stored_hash_is_an_error_and_not_a_pass() {
+        let verdict = Passwords::default().verify("x".into(), Some("plain".into())).await;
+        assert!(matches!(verdict, Err(PasswordError::Hash(_))));
+    }
+
+    #[test]
+    fn length_is_bounded_on_both_sides() {
+        assert_eq!(acceptable("1234567"), Err(WeakPassword::TooShort));
+        assert_eq!(acceptable("ääääääää"), Ok(()));
+        assert_eq!(acceptable(&"x".repeat(1025)), Err(WeakPassword::TooLong));
+    }
+}
