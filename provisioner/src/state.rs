@@ -3,9 +3,12 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use sqlx::{Connection, postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode}};
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode},
+};
 
-use crate::{identity::Identity, kube, settings::ServeSettings, tenancy::Tenancy};
+use crate::{config::Configuration, identity::Identity, kube, settings::ServeSettings, tenancy::Tenancy};
 
 /// How long a request waits for a connection to PostgreSQL.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
@@ -22,7 +25,9 @@ pub struct AppState {
     /// PostgreSQL within one organization: needs `app.current_org`, set with `SET LOCAL` in each transaction.
     pub service: PgPool,
     /// Passwords, tokens, keys.
-    pub identity: Arc<Identity>,
+    pub identity: Identity,
+    /// Configuration values.
+    pub config: Configuration,
     /// Creation of tenants.
     pub tenancy: Arc<Tenancy>,
 }
@@ -34,10 +39,12 @@ impl AppState {
         let ca_file = settings.ca_file.as_deref();
         let platform = pool(&settings.platform_database_url, ca_file, settings.database_connections)?;
         let service = pool(&settings.database_url, ca_file, settings.database_connections)?;
-        let identity = Arc::new(Identity::load(&settings).context("signing keys")?);
+        let identity =
+            Identity::load(&settings.signing_keys_dir, &settings.issuer).context("signing keys")?;
+        let config = Configuration::new(service.clone(), &settings.redis_url, ca_file)?;
         let kube = kube::client(settings.saga.call_max()).await.context("Kubernetes client")?;
-        let tenancy = Arc::new(Tenancy::new(&settings, platform.clone(), kube)?);
-        Ok(Self { settings, platform, service, identity, tenancy })
+        let tenancy = Arc::new(Tenancy::new(&settings, platform.clone(), kube, identity.passwords.clone())?);
+        Ok(Self { settings, platform, service, identity, config, tenancy })
     }
 }
 

@@ -2,9 +2,12 @@
 
 pub mod auth;
 pub mod configs;
+pub mod extract;
 pub mod health;
 pub mod operations;
 pub mod organizations;
+pub mod problem;
+pub mod well_known;
 
 use axum::{
     Router,
@@ -26,6 +29,7 @@ pub fn router(state: AppState) -> Router {
         .merge(operations::router())
         .merge(auth::router())
         .merge(configs::router())
+        .merge(well_known::router())
         .merge(health::router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

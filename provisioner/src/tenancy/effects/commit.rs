@@ -1,0 +1,168 @@
+//! The end: the organization, its owner, its first quota with its mirror, and the operation's answer, in one transaction.
+
+use contract::sql::PLATFORM_SERVICE;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::World;
+use crate::tenancy::{
+    Answer, CauseKind, Created, Failure, Operation, Outputs, Run, Step, StepReport, StepState, uncancelled,
+};
+
+/// Commits. Doing it twice is doing it once: the second finds the operation committed.
+pub async fn commit(world: &World, run: &Run) -> Result<(), Failure> {
+    let commit = Commit {
+        pool: world.platform.clone(),
+        epoch: run.lease.epoch,
+        operation: run.operation.clone(),
+        outputs: run.outputs(),
+        answer: answer(run),
+        steps: Step::ALL.map(|step| run.record(step)).to_vec(),
+    };
+    let committed = uncancelled(world.call_max, commit.write()).await?;
+    if committed {
+        Ok(())
+    } else {
+        // Turning back finds out that it is not ours.
+        Err(Failure::permanent(CauseKind::Refused, "another replica took the operation over"))
+    }
+}
+
+/// The organization as it is answered from now on.
+pub(crate) fn created(run: &Run) -> Created {
+    let operation = &run.operation;
+    let mut steps = run.step_reports();
+    // The answer is written by the step that ends with it.
+    if let Some(last) = steps.last_mut() {
+        *last = StepReport { state: StepState::Done.name().to_owned(), ..last.clone() };
+    }
+    Created {
+        id: operation.organization.0,
+        name: operation.name.clone(),
+        slug: operation.slug.to_string(),
+        namespace: operation.slug.namespace(),
+        status: "COMMITTED".to_owned(),
+        operation_id: operation.id,
+        steps,
+    }
+}
+
+fn answer(run: &Run) -> serde_json::Value {
+    serde_json::to_value(Answer::Created(created(run))).unwrap_or_default()
+}
+
+struct Commit {
+    pool: PgPool,
+    epoch: i64,
+    operation: Operation,
+    outputs: Outputs,
+    answer: serde_json::Value,
+    steps: Vec<crate::tenancy::StepRecord>,
+}
+
+impl Commit {
+    async fn write(self) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        if !self.end_operation(&mut transaction).await? {
+            transaction.rollback().await?;
+            return self.is_committed().await;
+        }
+        self.write_first_quota(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Ends the operation if it is still ours, and with it the steps, the organization and its owner.
+    async fn end_operation(&self, transaction: &mut sqlx::PgTransaction<'_>) -> Result<bool, sqlx::Error> {
+        let names: Vec<String> = Step::ALL.iter().map(|step| step.name().to_owned()).collect();
+        let attempts: Vec<i32> = self.steps.iter().map(|record| record.attempts).collect();
+        let started: Vec<Option<OffsetDateTime>> =
+            self.steps.iter().map(|record| record.started_at).collect();
+        let finished: Vec<Option<OffsetDateTime>> =
+            self.steps.iter().map(|record| record.finished_at).collect();
+        let ended = sqlx::query!(
+            r#"
+            WITH ended AS (
+                UPDATE operations SET state = 'COMMITTED', answer = $3, finished_at = clock_timestamp(), password_hash = NULL,
+                    lease_until = NULL
+                WHERE id = $1 AND lease_epoch = $2 AND state = 'RUNNING'
+                RETURNING id, org_id
+            ), organization AS (
+                UPDATE organizations SET status = 'COMMITTED', committed_at = clock_timestamp() FROM ended
+                WHERE organizations.id = ended.org_id
+            ), steps AS (
+                UPDATE operation_steps AS s
+                SET state = 'DONE', attempts = n.attempts, started_at = coalesce(s.started_at, n.started_at),
+                    finished_at = coalesce(n.finished_at, clock_timestamp())
+                FROM ended, unnest($4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[])
+                    AS n (step, attempts, started_at, finished_at)
+                WHERE s.operation_id = ended.id AND s.step = n.step
+            ), owner AS (
+                INSERT INTO users (id, email, password_hash) SELECT $8, $9, $10 FROM ended
+                ON CONFLICT (lower(email)) DO UPDATE SET email = users.email
+                RETURNING id
+            ), membership AS (
+                INSERT INTO memberships (user_id, org_id, role) SELECT owner.id, ended.org_id, 'owner' FROM owner, ended
+                ON CONFLICT (user_id, org_id) DO NOTHING
+            )
+            SELECT count(*) AS "count!" FROM ended
+            "#,
+            self.operation.id,
+            self.epoch,
+            self.answer,
+            &names,
+            &attempts,
+            &started as &[Option<OffsetDateTime>],
+            &finished as &[Option<OffsetDateTime>],
+            Uuid::now_v7(),
+            self.operation.email,
+            self.outputs.password_hash,
+        )
+        .fetch_one(&mut **transaction)
+        .await?
+        .count;
+        Ok(ended == 1)
+    }
+
+    /// The first row of the quota's history, and its mirror that sidecars read.
+    async fn write_first_quota(&self, transaction: &mut sqlx::PgTransaction<'_>) -> Result<(), sqlx::Error> {
+        let organization = self.operation.organization.0;
+        let quota = &self.operation.quota;
+        let (cpu, memory, storage) =
+            (quota.cpu.to_string(), quota.memory.to_string(), quota.storage.to_string());
+        let actor = self.operation.email.as_str();
+        let keys = ["quota.cpu", "quota.memory", "quota.storage"].map(str::to_owned);
+        let values = [&cpu, &memory, &storage].map(|value| serde_json::Value::from(value.as_str()));
+        // Sets app.current_org for the statement after it.
+        sqlx::query!(
+            "SELECT written.version FROM unnest($4::text[], $5::jsonb[]) AS mirror (key, value),
+                 config_write($1, $2, mirror.key, mirror.value, NULL, $3, 'first quota') AS written",
+            organization,
+            PLATFORM_SERVICE,
+            actor,
+            &keys[..],
+            &values[..],
+        )
+        .fetch_all(&mut **transaction)
+        .await?;
+        sqlx::query!(
+            "INSERT INTO quota_changes (org_id, cpu, memory, storage, reason, actor)
+             VALUES ($1, $2, $3, $4, 'first quota', $5)",
+            organization,
+            cpu,
+            memory,
+            storage,
+            actor,
+        )
+        .execute(&mut **transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether an earlier try committed, whose answer was lost.
+    async fn is_committed(&self) -> Result<bool, sqlx::Error> {
+        let state = sqlx::query_scalar!("SELECT state FROM operations WHERE id = $1", self.operation.id);
+        Ok(state.fetch_optional(&self.pool).await?.as_deref() == Some("COMMITTED"))
+    }
+}
