@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::host::Host;
 use crate::pki::{Authority, write_secret};
@@ -129,6 +131,14 @@ impl DataServices {
         &self.ca_file
     }
 
+    /// Brings the schema up to date as `provisioner migrate` does; there is nothing to do where it ran.
+    pub async fn migrate(&self) -> Result<()> {
+        let mut connection = PgConnection::connect_with(&self.options(Login::Migrator)?).await?;
+        let migrations = Migrator::new(crate::workspace::root().join("migrations")).await?;
+        migrations.run(&mut connection).await.context("migrate")?;
+        connection.close().await.context("close the connection")
+    }
+
     /// Connection options of a login, with the CA file.
     pub fn options(&self, login: Login) -> Result<PgConnectOptions> {
         options(&self.database_url(login), &self.ca_file)
@@ -167,4 +177,11 @@ fn install_certificate(host: &Host, authority: &Authority, folder: &Path, user: 
     fs::copy(authority.certificate_file(), folder.join("ca.crt"))
         .context("copy the authority's certificate")?;
     Ok(())
+}
+
+/// The data services of the journeys' platform, with the schema.
+pub async fn shared() -> Result<DataServices> {
+    let services = crate::Platform::shared().await?.data().clone();
+    services.migrate().await?;
+    Ok(services)
 }

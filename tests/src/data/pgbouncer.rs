@@ -58,6 +58,9 @@ default_pool_size = 2
 max_db_connections = 100
 max_client_conn = 4000
 server_idle_timeout = 10
+; One pod's SET must not reach another's transaction, nor the limits of the role be gone for longer than one.
+server_reset_query = DISCARD ALL
+server_reset_query_always = 1
 server_lifetime = 3600
 
 ; Neither can be SET away by the tenant, unlike PostgreSQL's own.
