@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Parser;
 
-use crate::platform::Platform;
+use crate::platform::{Platform, Purpose};
 use crate::process::Phase;
 use crate::supervisor::daemon;
 
@@ -21,6 +21,9 @@ pub enum Command {
         /// Only Kubernetes and the data services, without our programs.
         #[arg(long)]
         bare: bool,
+        /// What it is for.
+        #[arg(long, value_enum, default_value_t = Purpose::Demonstration)]
+        purpose: Purpose,
     },
     /// End it and remove what it made on this machine.
     Down {
@@ -51,8 +54,8 @@ pub fn run(command: Command) -> Result<()> {
 
 async fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Up { state, bare: true } => Platform::bare(&state, &say).await.map(drop),
-        Command::Up { state, bare: false } => Platform::up(&state, &say).await.map(drop),
+        Command::Up { state, bare: true, purpose } => Platform::bare(&state, purpose, &say).await.map(drop),
+        Command::Up { state, bare: false, purpose } => Platform::up(&state, purpose, &say).await.map(drop),
         Command::Down { state } => Platform::down(&state).await,
         Command::Status { state } => status(Platform::attach(&state).await?).await,
         Command::Supervise(_) => Ok(()),

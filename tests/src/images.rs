@@ -35,6 +35,16 @@ pub const IMAGES: [Image; 5] = [
     Image { name: "localhost/agent-ready/sidecar:local", program: "sidecar", entrypoint: &["/sidecar"] },
 ];
 
+/// What was imported last of a program's image; empty if nothing was.
+pub fn imported(host: &Host, program: &str) -> String {
+    fs::read_to_string(host.state().join(format!("images/{program}-local.sha256"))).unwrap_or_default()
+}
+
+/// The SHA-256 of some bytes, in hexadecimal digits.
+pub fn hex_digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Imports an image unless the node has this very one; tells whether it did.
 pub async fn import(host: &Host, image: &Image<'_>) -> Result<bool> {
     let binary = crate::workspace::binary(image.program)?;
@@ -63,10 +73,10 @@ fn write_archive(image: &Image, program: &Path, archive: &Path) -> Result<()> {
         "architecture": architecture(),
         "os": "linux",
         "config": { "Entrypoint": image.entrypoint },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(&Sha256::digest(&layer)))] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex_digest(&layer))] },
     })
     .to_string();
-    let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
+    let config_name = format!("{}.json", hex_digest(config.as_bytes()));
     let manifest =
         json!([{ "Config": config_name, "RepoTags": [image.name], "Layers": ["layer.tar"] }]).to_string();
     let mut outer = tar::Builder::new(File::create(archive)?);

@@ -1,6 +1,6 @@
 //! kubectl, as people use it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
@@ -26,6 +26,11 @@ impl Kubectl {
     #[must_use]
     pub fn with(&self, kubeconfig: PathBuf) -> Self {
         Self { kubeconfig, ..self.clone() }
+    }
+
+    /// Its program and its kubeconfig, for a caller that cannot wait asynchronously.
+    pub fn parts(&self) -> (&Path, &Path) {
+        (&self.program, &self.kubeconfig)
     }
 
     /// Runs it with arguments.

@@ -1,5 +1,6 @@
 //! The local platform of real components, and the journeys that prove the rows on it.
 
+pub mod attacks;
 pub mod cli;
 pub mod cluster;
 pub mod data;
@@ -8,10 +9,14 @@ pub mod host;
 pub mod http;
 pub mod images;
 pub mod kubectl;
+pub mod namespace;
 pub mod pki;
 pub mod platform;
 pub mod process;
+pub mod program;
 pub mod supervisor;
 pub mod workspace;
 
-pub use platform::Platform;
+pub use namespace::Namespace;
+pub use platform::{Platform, Purpose};
+pub use program::Program;

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio::sync::OnceCell;
 
+use crate::cluster::kubeconfig::{self, Credential};
 use crate::cluster::{build, control_plane, node};
 use crate::data::DataServices;
 use crate::host::Host;
 use crate::images::{self, IMAGES, Image};
 use crate::kubectl::Kubectl;
+use crate::namespace::Namespace;
 use crate::pki::Authority;
 use crate::process::{Component, Phase, Ready, Status};
 
@@ -22,11 +24,33 @@ pub type Say<'a> = &'a (dyn Fn(&str) + Send + Sync);
 /// How long the node may take from the kubelet's start to Ready.
 const NODE_LIMIT: Duration = Duration::from_secs(90);
 
+/// Where the provisioner is on the node (`manifests/overlays/local/node-ports.yaml`).
+const PROVISIONER_NODE_PORT: u16 = 30080;
+/// Where the webhook is on the node.
+const WEBHOOK_NODE_PORT: u16 = 30443;
+
+/// What a platform is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+pub enum Purpose {
+    /// To be looked at and built against: settings as they are by default.
+    Demonstration,
+    /// For the journeys: limits that protect from strangers are wide.
+    Journeys,
+}
+
+/// What is written down when the start is finished.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Started {
+    purpose: Purpose,
+    no_node: Option<String>,
+}
+
 /// A running platform.
 #[derive(Clone, Debug)]
 pub struct Platform {
     host: Host,
     data: DataServices,
+    purpose: Purpose,
     /// Why there is no node, if so.
     no_node: Option<String>,
 }
@@ -38,37 +62,49 @@ impl Platform {
         let start = async || {
             let state = crate::workspace::root().join(".local/test");
             // The test runner shows it only with a failed test.
-            Self::up(&state, &|line| eprintln!("{line}")).await
+            Self::up(&state, Purpose::Journeys, &|line| eprintln!("{line}")).await
         };
         SHARED.get_or_try_init(start).await
     }
 
     /// The platform in `state`: what runs is kept, what is missing or older than its program is brought up to date.
-    pub async fn up(state: &Path, say: Say<'_>) -> Result<Self> {
+    pub async fn up(state: &Path, purpose: Purpose, say: Say<'_>) -> Result<Self> {
         let _lock = lock(state)?;
         let platform = match Self::attach(state).await {
-            Ok(platform) if platform.crashed().await?.is_empty() => platform,
-            _ => Self::start(state, say).await?,
+            Ok(platform) => platform.or_again(say).await?,
+            Err(_) => Self::start(state, purpose, say).await?,
         };
         crate::deploy::deploy(&platform, say).await?;
         Ok(platform)
     }
 
     /// The platform in `state`, without our programs.
-    pub async fn bare(state: &Path, say: Say<'_>) -> Result<Self> {
+    pub async fn bare(state: &Path, purpose: Purpose, say: Say<'_>) -> Result<Self> {
         let _lock = lock(state)?;
-        Self::start(state, say).await
+        Self::start(state, purpose, say).await
+    }
+
+    /// Itself if all of it runs; otherwise says what does not, and is made anew.
+    async fn or_again(self, say: Say<'_>) -> Result<Self> {
+        let fallen = self.status().await?.into_iter().filter(|status| status.phase != Phase::Running);
+        let fallen: Vec<String> = fallen.map(|status| status.name).collect();
+        if fallen.is_empty() {
+            return Ok(self);
+        }
+        say(&format!("making the platform anew, for these do not run: {}", fallen.join(", ")));
+        for crash in self.crashed().await? {
+            say(&crash);
+        }
+        Self::start(self.host.state(), self.purpose, say).await
     }
 
     /// Attaches to a platform that runs.
     pub async fn attach(state: &Path) -> Result<Self> {
         let host = Host::attach(state).await?;
         let data = DataServices::attach(&host, &authority(&host)?)?;
-        let no_node = fs::read_to_string(host.state().join("no-node")).ok();
-        if !host.state().join("started").exists() {
-            bail!("its start was not finished")
-        }
-        Ok(Self { host, data, no_node })
+        let started = fs::read(host.state().join("started.json")).context("its start was not finished")?;
+        let Started { purpose, no_node } = serde_json::from_slice(&started)?;
+        Ok(Self { host, data, purpose, no_node })
     }
 
     /// Ends a platform and removes what it made on this machine; its logs stay.
@@ -80,7 +116,7 @@ impl Platform {
         Host::destroy(state).await
     }
 
-    async fn start(state: &Path, say: Say<'_>) -> Result<Self> {
+    async fn start(state: &Path, purpose: Purpose, say: Say<'_>) -> Result<Self> {
         let program = build::controlplane(&|line| say(line))?;
         let keep = [crate::workspace::root(), build::cache_folder()?];
         let host = Host::create(state, &keep).await?;
@@ -89,7 +125,6 @@ impl Platform {
         let no_node = node::obstacle(&host);
         if let Some(reason) = &no_node {
             say(&format!("no node, so no pods run: {reason}"));
-            fs::write(host.state().join("no-node"), reason)?;
         }
         let containers = async {
             if no_node.is_some() {
@@ -109,11 +144,12 @@ impl Platform {
         );
         control_plane.context("start the control plane")?;
         containers.context("start containerd")?;
-        let platform = Self { data: data.context("start the data services")?, host, no_node };
+        let platform = Self { data: data.context("start the data services")?, host, purpose, no_node };
         if platform.has_node() {
             platform.start_node().await.context("start the node")?;
         }
-        fs::write(platform.host.state().join("started"), "")?;
+        let started = Started { purpose, no_node: platform.no_node.clone() };
+        fs::write(platform.host.state().join("started.json"), serde_json::to_vec(&started)?)?;
         Ok(platform)
     }
 
@@ -149,6 +185,50 @@ impl Platform {
     /// Whether pods run. Without root there is an apiserver but no node.
     pub fn has_node(&self) -> bool {
         self.no_node.is_none()
+    }
+
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The provisioner's base URL.
+    pub fn provisioner_url(&self) -> String {
+        if self.has_node() {
+            format!("http://{}:{PROVISIONER_NODE_PORT}", self.node_ip())
+        } else {
+            format!("http://{}", self.host.address(8080))
+        }
+    }
+
+    /// The webhook's base URL.
+    pub fn webhook_url(&self) -> String {
+        if self.has_node() {
+            format!("https://{}:{WEBHOOK_NODE_PORT}", self.node_ip())
+        } else {
+            format!("https://{}", self.host.address(8443))
+        }
+    }
+
+    /// A namespace of a test's own, deleted with the value.
+    pub async fn namespace(&self, prefix: &str) -> Result<Namespace> {
+        Namespace::create(self, prefix, &[]).await
+    }
+
+    /// A kubeconfig of a program's service account (`webhook`, `provisioner`), with a token of its own.
+    pub async fn service_account_kubeconfig(&self, account: &str) -> Result<PathBuf> {
+        crate::deploy::service_account_kubeconfig(self, account).await
+    }
+
+    /// Writes a kubeconfig for the bearer of a token.
+    pub fn write_kubeconfig(&self, name: &str, token: &str) -> Result<PathBuf> {
+        let path = control_plane::Files::of(&self.host).kubeconfig(&format!("account-{name}"));
+        kubeconfig::write(
+            &path,
+            &control_plane::server(&self.host),
+            &self.ca_file(),
+            &Credential::Token(token),
+        )
     }
 
     /// Where every server is reached.
