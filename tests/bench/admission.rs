@@ -1,0 +1,112 @@
+//! What a review costs, against a bare axum + rustls endpoint that reads the body and answers, in the same run.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+use tests::pki::Authority;
+
+use crate::process::mib;
+use crate::report::{Aim, against, figure, ratio, section};
+use crate::servers::{self, Server};
+use crate::wrk;
+
+/// Seconds of load per figure.
+const SECONDS: u32 = 5;
+
+/// Runs the section.
+pub fn run(folder: &Path) -> Result<()> {
+    section("Admission: POST /validate, a pod review of 5.6 KiB over TLS, the namespace's state in hand");
+    Authority::open_or_create(folder)?.issue("bench", "bench", &[], &["127.0.0.1"])?;
+    let review = folder.join("review.json");
+    std::fs::write(&review, pod_review())?;
+    let (echo, gate) = (servers::start("echo", folder)?, servers::start("gate", folder)?);
+    let load = |server: &Server, connections| {
+        wrk::post(&format!("https://{}/validate", server.address), &review, connections, SECONDS)
+    };
+    // One unmeasured second each, so that neither pays for the first page faults.
+    for server in [&echo, &gate] {
+        wrk::post(&format!("https://{}/validate", server.address), &review, 32, 1)?;
+    }
+    for connections in [1, 32] {
+        let (floor, ours) = (load(&echo, connections)?, load(&gate, connections)?);
+        for (name, load) in [("bare echo (floor)", &floor), ("gate", &ours)] {
+            figure(
+                &format!("{connections} connections, {name}"),
+                format!("{:.0} requests/s, p50 {:?}, p99 {:?}", load.requests_per_second, load.p50, load.p99),
+            );
+        }
+        if connections == 1 {
+            against("1 connection, p50 against the floor", ratio(ours.p50, floor.p50), Aim::AtMost(1.5));
+        } else {
+            let share = ours.requests_per_second / floor.requests_per_second;
+            against("32 connections, requests/s against the floor", share, Aim::AtLeast(0.6));
+        }
+    }
+    #[allow(clippy::cast_precision_loss, reason = "for print")]
+    let resident = gate.process.resident()? as f64 / f64::from(1 << 20);
+    figure("gate, resident after the load", mib(gate.process.resident()?));
+    against("gate, resident after the load, MiB", resident, Aim::AtMost(16.0));
+    Ok(())
+}
+
+/// A review as the apiserver sends it for a pod of a Deployment, 5.6 KiB, managed fields included.
+pub fn pod_review() -> String {
+    let environment: Vec<_> = (0..12)
+        .map(|i| json!({"name": format!("SETTING_{i}"), "value": "a value of ordinary length"}))
+        .collect();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "generateName": "web-7d4b9c6f5d-", "namespace": "shop", "creationTimestamp": null,
+            "labels": {"app": "web", "pod-template-hash": "7d4b9c6f5d"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-7d4b9c6f5d",
+                "uid": "5f0a4cbb-6f3f-4a8e-9a54-0a8f5a1c9d10", "controller": true, "blockOwnerDeletion": true}],
+            "managedFields": [{"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1",
+                "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:generateName": {},
+                "f:labels": {".": {}, "f:app": {}, "f:pod-template-hash": {}}, "f:ownerReferences": {".": {},
+                "k:{\"uid\":\"5f0a4cbb-6f3f-4a8e-9a54-0a8f5a1c9d10\"}": {}}}, "f:spec": {"f:containers": {
+                "k:{\"name\":\"web\"}": {".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
+                "f:env": {".": {}}, "f:ports": {".": {}}}}, "f:dnsPolicy": {}, "f:enableServiceLinks": {},
+                "f:restartPolicy": {}, "f:schedulerName": {}, "f:securityContext": {}}}}]
+        },
+        "spec": {
+            "containers": [{"name": "web", "image": "registry.example/shop/web:1.42.0", "env": environment,
+                "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+                "resources": {"limits": {"cpu": "500m", "memory": "512Mi"}, "requests": {"cpu": "50m", "memory": "64Mi"}},
+                "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8080, "scheme": "HTTP"}, "periodSeconds": 10},
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080, "scheme": "HTTP"}, "periodSeconds": 10},
+                "volumeMounts": [{"name": "kube-api-access", "readOnly": true,
+                    "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}],
+                "terminationMessagePath": "/dev/termination-log", "imagePullPolicy": "IfNotPresent"}],
+            "volumes": [{"name": "kube-api-access", "projected": {"defaultMode": 420, "sources": [
+                {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]}}],
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+            "serviceAccountName": "default", "serviceAccount": "default", "securityContext": {},
+            "schedulerName": "default-scheduler", "enableServiceLinks": true, "priority": 0,
+            "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
+                "tolerationSeconds": 300}, {"key": "node.kubernetes.io/unreachable", "operator": "Exists",
+                "effect": "NoExecute", "tolerationSeconds": 300}]
+        }, "status": {}
+    });
+    let mut review = json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "0df28fbd-5f5f-11e8-bc74-36e6bb280816",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
+            "requestResource": {"group": "", "version": "v1", "resource": "pods"},
+            "name": "web-7d4b9c6f5d-x2x9q", "namespace": "shop", "operation": "CREATE",
+            "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller",
+                "uid": "8f0b0f0e-1d4d-4e2c-a5c1-0f5d6a0f4b11",
+                "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"]},
+            "object": pod, "oldObject": null, "dryRun": false,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"}
+        }
+    });
+    let missing = (5600usize).saturating_sub(review.to_string().len() + 40);
+    review["request"]["object"]["metadata"]["annotations"] = json!({"padding": "x".repeat(missing)});
+    review.to_string()
+}

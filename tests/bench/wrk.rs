@@ -1,0 +1,60 @@
+//! Load by wrk, beside the server on the same machine, over TLS on loopback.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// What wrk measured.
+pub struct Load {
+    /// Requests answered per second.
+    pub requests_per_second: f64,
+    /// Median latency.
+    pub p50: Duration,
+    /// 99th percentile of latency.
+    pub p99: Duration,
+}
+
+/// Posts `body` (a file with JSON) to `url` over `connections` for `seconds`.
+pub fn post(url: &str, body: &Path, connections: u32, seconds: u32) -> Result<Load> {
+    let script = body.with_extension("lua");
+    std::fs::write(
+        &script,
+        format!(
+            "local file = assert(io.open({:?}, 'rb'))\nwrk.method = 'POST'\nwrk.body = file:read('*a')\n\
+             wrk.headers['Content-Type'] = 'application/json'\n",
+            body.display().to_string()
+        ),
+    )?;
+    let output = Command::new("wrk")
+        .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--latency", "-s"])
+        .arg(&script)
+        .arg(url)
+        .output()
+        .context("wrk is not installed (Debian package wrk)")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || text.contains("Non-2xx") || text.contains("Socket errors") {
+        bail!("wrk saw errors at {url}:\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    parse(&text).with_context(|| format!("wrk printed something else:\n{text}"))
+}
+
+fn parse(text: &str) -> Option<Load> {
+    let after = |label: &str| {
+        text.lines().find_map(|line| line.trim().strip_prefix(label)).map(|rest| rest.trim().to_owned())
+    };
+    Some(Load {
+        requests_per_second: after("Requests/sec:")?.parse().ok()?,
+        p50: duration(&after("50%")?)?,
+        p99: duration(&after("99%")?)?,
+    })
+}
+
+/// wrk writes `12.34us`, `1.20ms`, `1.05s`.
+fn duration(text: &str) -> Option<Duration> {
+    let (number, scale) = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0)]
+        .into_iter()
+        .find_map(|(unit, scale)| text.strip_suffix(unit).map(|number| (number, scale)))?;
+    Some(Duration::from_secs_f64(number.parse::<f64>().ok()? * scale))
+}
