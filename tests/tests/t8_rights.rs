@@ -4,12 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use contract::names;
-use tempfile::TempDir;
-use tests::{
-    cluster::{control_plane, kubeconfig},
-    kubectl::Kubectl,
-    platform::Platform,
-};
+use tests::{deploy::service_account_kubeconfig, kubectl::Kubectl, platform::Platform};
 use uuid::Uuid;
 
 const PROVISIONER: &str = "provisioner";
@@ -28,19 +23,12 @@ const DENIED: [&str; 3] = [BY_RBAC, BY_POLICY, BY_ESCALATION];
 /// kubectl with the token of one of our accounts.
 struct Account {
     kubectl: Kubectl,
-    _folder: TempDir,
 }
 
 impl Account {
     async fn of(platform: &Platform, name: &str) -> Result<Self> {
-        let namespace = format!("--namespace={}", names::SYSTEM_NAMESPACE);
-        let token = platform.kubectl(&["create", "token", name, &namespace]).await?.success()?;
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("kubeconfig");
-        let server = control_plane::server(platform.host());
-        let credential = kubeconfig::Credential::Token(token.trim());
-        kubeconfig::write(&file, &server, &platform.ca_file(), &credential)?;
-        Ok(Self { kubectl: platform.kubectl_command().with(file), _folder: folder })
+        let kubeconfig = service_account_kubeconfig(platform, name).await?;
+        Ok(Self { kubectl: platform.kubectl_command().with(kubeconfig) })
     }
 
     async fn may(&self, attempt: &Attempt) -> Result<()> {
