@@ -121,20 +121,22 @@ fn not_ready(name: &str, namespace: &Namespace) -> Refusal {
         Some(value) => format!("its label {} is {value:?}, not {:?}", names::GATE_LABEL, names::GATE_OPEN),
     };
     let (missing, remedy) = match &namespace.missing {
-        Missing::Unreadable(why) => (format!("What its baseline lacks could not be read ({why})."), REMEDY),
+        Missing::Unreadable(why) => {
+            (format!("What is missing in its baseline could not be read ({why})."), REMEDY)
+        }
         Missing::Parts(parts) if parts.is_empty() => (
             "Its baseline is complete; only the label is missing.".to_owned(),
             "wait until the provisioner has set the label, then try again (controllers do so by themselves).",
         ),
         Missing::Parts(parts) if parts.len() > PARTS_MAX => (
             format!(
-                "Its baseline lacks: {}; and {} more.",
+                "Missing or wrong in its baseline: {}; and {} more.",
                 listed(&parts[..PARTS_MAX]),
                 parts.len() - PARTS_MAX
             ),
             REMEDY,
         ),
-        Missing::Parts(parts) => (format!("Its baseline lacks: {}.", listed(parts)), REMEDY),
+        Missing::Parts(parts) => (format!("Missing or wrong in its baseline: {}.", listed(parts)), REMEDY),
     };
     Refusal::new(
         "not-ready",
@@ -203,14 +205,14 @@ mod tests {
 
     #[test]
     fn modes_differ_in_what_they_do_with_the_same_refusal() {
-        let mode = |mode| verdict(&found(&[("agent-ready.io/gate", mode)], &["a quota"]));
+        let mode = |mode| verdict(&found(&[("agent-ready.io/gate", mode)], &["no quota"]));
         for strict in ["deny", "hold", "nonsense", ""] {
             assert_eq!(mode(strict).reason, "not-ready", "{strict}");
         }
         let warned = mode("warn");
-        assert!(warned.allowed() && warned.warnings[0].contains("a quota"));
+        assert!(warned.allowed() && warned.warnings[0].contains("no quota"));
         let audited = mode("audit");
-        assert!(audited.allowed() && audited.audit[0].1.contains("a quota"));
+        assert!(audited.allowed() && audited.audit[0].1.contains("no quota"));
         assert_eq!(mode("exempt"), Verdict::allow("exempt"));
     }
 
@@ -224,11 +226,14 @@ mod tests {
     fn messages_say_what_happened_why_and_what_to_do() {
         insta::assert_snapshot!(
             "fresh",
-            message(&found(&[], &["no default-deny NetworkPolicy", "no ResourceQuota"]))
+            message(&found(
+                &[],
+                &["no NetworkPolicy denies ingress to all pods", "annotation agent-ready.io/quota: missing"]
+            ))
         );
         insta::assert_snapshot!(
             "wrong value",
-            message(&found(&[("isolation-ready", "false")], &["no ResourceQuota"]))
+            message(&found(&[("isolation-ready", "false")], &["annotation agent-ready.io/quota: missing"]))
         );
         insta::assert_snapshot!("complete", message(&found(&[], &[])));
         insta::assert_snapshot!("many", message(&found(&[], &["a", "b", "c", "d", "e", "f", "g", "h"])));

@@ -80,7 +80,7 @@ fn pods_that_cannot_carry_it_are_left_and_told_why() {
     };
     let mirror = skipped("/metadata.annotations", json!({MIRROR_ANNOTATION: "x"}));
     assert_eq!(mirror, ("mirror-pod", String::new()));
-    insta::assert_snapshot!("host network", skipped("/spec.hostNetwork", json!(true)).1);
+    insta::assert_snapshot!("host_network", skipped("/spec.hostNetwork", json!(true)).1);
     insta::assert_snapshot!("windows", skipped("/spec.os", json!({"name": "windows"})).1);
     assert_eq!(skipped("/spec.nodeSelector", json!({OS_LABEL: "windows"})).0, "windows");
 }

@@ -97,8 +97,8 @@ pub fn after_proof(policy: &Policy, request: &Request<'_>, missing: &[String]) -
     Verdict::refuse(Refusal::new(
         "not-proved",
         format!(
-            "Namespace {:?} cannot be {}={}: its baseline, read just now, lacks: {}. To do: make or repair these parts, \
-             then set the label again. No identity can set it without them.",
+            "Namespace {:?} cannot be {}={}. A read of its baseline just now found missing or wrong: {}. To do: make or \
+             repair these parts, then try again. No identity can set the label without them.",
             request.name(),
             names::GATE_LABEL,
             names::GATE_OPEN,
@@ -191,7 +191,7 @@ fn not_a_writer(policy: &Policy, request: &Request<'_>, name: &str, changes: &[C
         format!(
             "Namespace {name:?} was not {verb}: {}. These keys decide what may run there and are written only by {} or by \
              members of group {}; you are {:?}. To do: leave these keys out; to make a tenant, ask the provisioner (POST \
-             /api/organizations); in an emergency act as a member of that group (kubectl --as-group).",
+             /api/organizations); in an emergency act as a member of that group (kubectl --as=NAME --as-group=GROUP).",
             listed(&parts),
             policy.label_writers.join(", "),
             policy.break_glass_group,

@@ -146,9 +146,9 @@ fn messages_say_what_happened_why_and_what_to_do() {
     let bare = namespace(&[TENANT], &[("agent-ready.io/quota", "{}")]);
     let ready = namespace(&[TENANT, ("isolation-ready", "true")], &[]);
     insta::assert_snapshot!("label", text(ask(admin, Some(&bare), &ready)));
-    insta::assert_snapshot!("tenant at creation", text(ask(admin, None, &bare)));
-    insta::assert_snapshot!("ready at creation", text(ask((PROVISIONER, ""), None, &ready)));
+    insta::assert_snapshot!("tenant_at_creation", text(ask(admin, None, &bare)));
+    insta::assert_snapshot!("ready_at_creation", text(ask((PROVISIONER, ""), None, &ready)));
     let request = request((PROVISIONER, ""), Some(&bare), &ready);
     let refused = after_proof(&Policy::new("image"), &request, &["no LimitRange".into(), "no quota".into()]);
-    insta::assert_snapshot!("not proved", refused.refusal.unwrap().message);
+    insta::assert_snapshot!("not_proved", refused.refusal.unwrap().message);
 }

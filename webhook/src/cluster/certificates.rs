@@ -116,7 +116,7 @@ impl Store {
                 Ok(Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_)))) => continue,
                 Ok(Some(Ok(_)) | None) | Err(_) => {}
                 Ok(Some(Err(error))) => {
-                    tracing::warn!(%error, "the watch of the certificates' Secret failed")
+                    tracing::warn!(%error, "the watch of the certificates' Secret failed");
                 }
             }
             match self.ensure().await {
