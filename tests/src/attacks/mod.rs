@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod redis_list;
 pub mod service_list;
+pub mod starvation;
 pub mod tenant_list;
 mod victim;
 
@@ -16,7 +17,7 @@ use futures::TryStreamExt as _;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-pub use victim::{Pair, TestTenant, redis_client, redis_connection};
+pub use victim::{Pair, TestTenant, redis_client, redis_connection, scram_verifier};
 
 /// Longer than every limit that a server sets for a tenant.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -1,5 +1,15 @@
 //! What a tenant tries in Redis with its sidecar's user.
 
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Pair, redis_connection};
+use crate::data::DataServices;
+
+/// A refusal takes microseconds; a subscription that was allowed has no answer that ends.
+const LIMIT: Duration = Duration::from_secs(5);
+
 /// One command that must be refused with NOPERM. `{victim}` and `{own}` stand for the organizations.
 #[derive(Clone, Copy, Debug)]
 pub struct Command {
@@ -13,8 +23,18 @@ const fn command(name: &'static str, words: &'static [&'static str]) -> Command 
     Command { name, words }
 }
 
-/// The error that Redis answers to what a user may not do.
-pub const REFUSAL: &str = "NOPERM";
+/// Whether Redis refused a command: to the user, or to everybody by its configuration.
+fn is_refusal(error: &redis::RedisError) -> bool {
+    error.code() == Some("NOPERM") || error.to_string().contains("command not allowed")
+}
+
+/// Whether a user gets as far as a PING. The client sends no empty password, and a connection alone proves nothing.
+async fn logs_in(services: &DataServices, url: &str) -> bool {
+    match redis_connection(services, url).await {
+        Ok(mut session) => redis::cmd("PING").query_async::<String>(&mut session).await.is_ok(),
+        Err(_) => false,
+    }
+}
 
 /// All of them.
 pub const ALL: &[Command] = &[
@@ -81,3 +101,26 @@ pub const LOGINS: &[(&str, &str)] = &[
     ("acl-admin", ""),
     ("observer", "observer"),
 ];
+
+/// Tries all commands and logins with the attacker's user, and gives the defects found, in words.
+pub async fn run(services: &DataServices, pair: &Pair) -> Result<Vec<String>> {
+    let mut defects = Vec::new();
+    for command in ALL {
+        let mut session = redis_connection(services, &pair.attacker.redis_url(services)).await?;
+        let mut sent = redis::Cmd::new();
+        for word in command.words {
+            sent.arg(pair.fill(word));
+        }
+        match tokio::time::timeout(LIMIT, sent.query_async::<redis::Value>(&mut session)).await {
+            Ok(Err(error)) if is_refusal(&error) => {}
+            other => defects.push(format!("{}: {other:?}", command.name)),
+        }
+    }
+    for (user, password) in LOGINS {
+        let url = format!("rediss://{user}:{password}@{}", services.tenant_redis_address());
+        if logs_in(services, &url).await {
+            defects.push(format!("{user} logs in with {password:?}"));
+        }
+    }
+    Ok(defects)
+}

@@ -1,4 +1,6 @@
 //! What a tenant tries with the credentials of its sidecar.
+//!
+//! An attack that sets something first does so in the same message: the pooler takes back what a session was set to.
 
 use super::{Attack, harmless, refused};
 
@@ -11,7 +13,7 @@ pub const READS: &[Attack] = &[
     ),
     harmless(
         "app.current_org for the session",
-        &["SET app.current_org = '{victim}'", "SELECT key, value::text FROM service_configs"],
+        &["SET app.current_org = '{victim}'; SELECT key, value::text FROM service_configs"],
     ),
     harmless(
         "app.current_org in a transaction",
@@ -21,9 +23,9 @@ pub const READS: &[Attack] = &[
     ),
     harmless(
         "another session_user by a setting",
-        &["SET session_user = '{victim_role}'", "SELECT key FROM service_configs"],
+        &["SET session_user = '{victim_role}'; SELECT key FROM service_configs"],
     ),
-    refused("row security off", &["SET row_security = off", "SELECT key, value::text FROM service_configs"]),
+    refused("row security off", &["SET row_security = off; SELECT key, value::text FROM service_configs"]),
     refused("every column", &["SELECT * FROM service_configs"]),
     refused("the row as a whole", &["SELECT row_to_json(c) FROM service_configs AS c"]),
     refused("TABLE", &["TABLE service_configs"]),
@@ -75,11 +77,11 @@ pub const READS: &[Attack] = &[
     ),
     harmless(
         "a search path of its own",
-        &["SET search_path = pg_temp, pg_catalog, public", "SELECT key, value::text FROM service_configs"],
+        &["SET search_path = pg_temp, pg_catalog, public; SELECT key, value::text FROM service_configs"],
     ),
     harmless(
         "the tenants' group role",
-        &["SET ROLE agent_ready_tenant", "SELECT key, value::text FROM service_configs"],
+        &["SET ROLE agent_ready_tenant; SELECT key, value::text FROM service_configs"],
     ),
     harmless("row locks", &["SELECT key FROM service_configs FOR KEY SHARE"]),
     harmless("a sample of the pages", &["SELECT key FROM service_configs TABLESAMPLE SYSTEM (100)"]),
@@ -98,7 +100,7 @@ pub const IDENTITIES: &[Attack] = &[
     refused("SET SESSION AUTHORIZATION superuser", &["SET SESSION AUTHORIZATION postgres"]),
     harmless(
         "RESET SESSION AUTHORIZATION",
-        &["RESET SESSION AUTHORIZATION", "SELECT key, value::text FROM service_configs"],
+        &["RESET SESSION AUTHORIZATION; SELECT key, value::text FROM service_configs"],
     ),
     refused("GRANT of the owner", &["GRANT agent_ready_owner TO {own_role}"]),
     refused("GRANT of the victim", &["GRANT {victim_role} TO {own_role}"]),
@@ -119,14 +121,13 @@ pub const WRITES: &[Attack] = &[
             "BEGIN READ WRITE; INSERT INTO service_configs (org_id, service, key, value, version, epoch, revision, updated_by) VALUES ('{own}', 'a', 'b', '1', 1, 1, 99, 'x')",
         ],
     ),
-    refused("UPDATE", &["SET default_transaction_read_only = off", "UPDATE service_configs SET value = '1'"]),
-    refused("DELETE", &["SET default_transaction_read_only = off", "DELETE FROM service_configs"]),
-    refused("TRUNCATE", &["SET default_transaction_read_only = off", "TRUNCATE service_configs"]),
+    refused("UPDATE", &["SET default_transaction_read_only = off; UPDATE service_configs SET value = '1'"]),
+    refused("DELETE", &["SET default_transaction_read_only = off; DELETE FROM service_configs"]),
+    refused("TRUNCATE", &["SET default_transaction_read_only = off; TRUNCATE service_configs"]),
     refused(
         "MERGE",
         &[
-            "SET default_transaction_read_only = off",
-            "MERGE INTO service_configs AS c USING (SELECT 1) AS s ON true WHEN MATCHED THEN DELETE",
+            "SET default_transaction_read_only = off; MERGE INTO service_configs AS c USING (SELECT 1) AS s ON true WHEN MATCHED THEN DELETE",
         ],
     ),
     refused("SELECT FOR UPDATE", &["BEGIN READ WRITE; SELECT key FROM service_configs FOR UPDATE"]),

@@ -177,7 +177,7 @@ async fn insert_organization(
 }
 
 /// The verifier of a password, as PostgreSQL itself makes it: of a role that is never committed.
-async fn scram_verifier(services: &DataServices, password: &str) -> Result<String> {
+pub async fn scram_verifier(services: &DataServices, password: &str) -> Result<String> {
     let mut superuser = PgConnection::connect_with(&services.options(Login::Superuser)?).await?;
     let mut transaction = superuser.begin().await?;
     let role = format!("scratch_{}", Uuid::new_v4().simple());
