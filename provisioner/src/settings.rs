@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use axum::http::HeaderName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::tenancy::FaultPoint;
@@ -77,6 +78,16 @@ pub struct ServeSettings {
     /// Creations a minute that one client address may ask for.
     #[arg(long, env, default_value_t = 120)]
     pub registrations_per_address: u32,
+    /// Failed logins in five minutes for one email address.
+    #[arg(long, env, default_value_t = 10)]
+    pub login_failures_per_email: u32,
+    /// Failed logins in five minutes from one client address.
+    #[arg(long, env, default_value_t = 100)]
+    pub login_failures_per_address: u32,
+    /// Header in which the proxy before us tells the client's address; its last entry counts. Without it the connection's
+    /// own address counts, which behind a proxy is the proxy's for everybody.
+    #[arg(long, env)]
+    pub client_address_header: Option<HeaderName>,
     /// Issuer of our tokens: the API's own public URL.
     #[arg(long, env, default_value = "http://localhost:8080")]
     pub issuer: String,

@@ -8,7 +8,13 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode},
 };
 
-use crate::{config::Configuration, identity::Identity, kube, settings::ServeSettings, tenancy::Tenancy};
+use crate::{
+    config::Configuration,
+    identity::{Identity, throttle::LoginLimits},
+    kube,
+    settings::ServeSettings,
+    tenancy::Tenancy,
+};
 
 /// How long a request waits for a connection to PostgreSQL.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
@@ -39,8 +45,12 @@ impl AppState {
         let ca_file = settings.ca_file.as_deref();
         let platform = pool(&settings.platform_database_url, ca_file, settings.database_connections)?;
         let service = pool(&settings.database_url, ca_file, settings.database_connections)?;
+        let limits = LoginLimits {
+            per_email: settings.login_failures_per_email,
+            per_address: settings.login_failures_per_address,
+        };
         let identity =
-            Identity::load(&settings.signing_keys_dir, &settings.issuer).context("signing keys")?;
+            Identity::load(&settings.signing_keys_dir, &settings.issuer, limits).context("signing keys")?;
         let config = Configuration::new(service.clone(), &settings.redis_url, ca_file)?;
         let kube = kube::client(settings.saga.call_max()).await.context("Kubernetes client")?;
         let tenancy = Arc::new(Tenancy::new(&settings, platform.clone(), kube, identity.passwords.clone())?);
@@ -66,8 +76,9 @@ pub fn pool(url: &str, ca_file: Option<&Path>, connections: u32) -> anyhow::Resu
         .after_release(|connection, _| {
             Box::pin(async move {
                 // A future dropped inside `begin()` can leave a transaction open (sqlx issues 4385, 4393): the next user
-                // of the connection must not find it, nor the organization set in it.
-                sqlx::raw_sql("ROLLBACK").execute(connection).await?;
+                // of the connection must not find it, nor the organization set in it. BEGIN first: a ROLLBACK of nothing
+                // would put a warning into the server's log each time.
+                sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await?;
                 Ok(true)
             })
         });
@@ -77,8 +88,6 @@ pub fn pool(url: &str, ca_file: Option<&Path>, connections: u32) -> anyhow::Resu
 /// Connection options of a URL, with TLS verified against `ca_file` where there is one.
 pub fn connect_options(url: &str, ca_file: Option<&Path>) -> anyhow::Result<PgConnectOptions> {
     let options: PgConnectOptions = url.parse().context("not a PostgreSQL URL")?;
-    // The ROLLBACK after each use warns when there is nothing to roll back.
-    let options = options.options([("client_min_messages", "error")]);
     Ok(match ca_file {
         Some(ca) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(ca),
         None => options,

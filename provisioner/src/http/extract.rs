@@ -8,7 +8,7 @@ use axum::{
         ConnectInfo, FromRequest, FromRequestParts, OptionalFromRequestParts, Path, Query, Request,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
 use contract::OrganizationId;
 use runtime::problem::Problem;
@@ -184,17 +184,26 @@ impl<S: Send + Sync> FromRequestParts<S> for OfKey {
     }
 }
 
-/// The client's network address, where the server knows it.
+/// The client's network address, where it is known.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub Option<IpAddr>);
 
-impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
+impl FromRequestParts<AppState> for ClientAddress {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(peer.map(|ConnectInfo(peer)| peer.ip())))
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Self::Rejection> {
+        let told =
+            state.settings.client_address_header.as_ref().and_then(|name| told_address(&parts.headers, name));
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        Ok(Self(told.or(peer)))
     }
+}
+
+/// The last address of a header: what stands before it may come from the client.
+fn told_address(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
+    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+    let last = value.rsplit(',').next()?.trim();
+    last.parse().ok().or_else(|| last.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 #[cfg(test)]
@@ -254,5 +263,22 @@ mod tests {
         for bad in [&["Basic abc"][..], &["Bearer"], &["Bearer a", "Bearer b"]] {
             assert_eq!(read(bad), Err(401), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_proxy_s_own_entry_counts() {
+        let name = HeaderName::from_static("x-forwarded-for");
+        let told = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(&name, value.parse().unwrap());
+            }
+            told_address(&headers, &name).map(|address| address.to_string())
+        };
+        assert_eq!(told(&["10.0.0.1, 192.0.2.7"]).as_deref(), Some("192.0.2.7"));
+        assert_eq!(told(&["10.0.0.1", "192.0.2.8:4711"]).as_deref(), Some("192.0.2.8"));
+        assert_eq!(told(&["2001:db8::1"]).as_deref(), Some("2001:db8::1"));
+        assert_eq!(told(&["192.0.2.7, unknown"]), None);
+        assert_eq!(told(&[]), None);
     }
 }

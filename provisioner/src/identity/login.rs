@@ -94,8 +94,9 @@ pub async fn login(
     if email.is_empty() || email.len() > EMAIL_MAX_BYTES || credentials.password.len() > LENGTH_MAX_BYTES {
         return Err(LoginError::Refused);
     }
-    let buckets: Vec<Bucket> =
-        [Some(Bucket::email(&email)), address.map(Bucket::address)].into_iter().flatten().collect();
+    let limits = identity.limits;
+    let mut buckets = vec![Bucket::email(&email, limits.per_email)];
+    buckets.extend(address.map(|address| Bucket::address(address, limits.per_address)));
     let now = OffsetDateTime::now_utc();
     throttle::count(pool, &buckets, now).await?.map_err(LoginError::Throttled)?;
 

@@ -15,6 +15,7 @@ use std::{path::Path, sync::Arc};
 pub use keys::{KeyError, SigningKeys};
 pub use password::Passwords;
 pub use permissions::{Permission, Role};
+pub use throttle::LoginLimits;
 pub use token::{Claims, TokenError, Tokens};
 
 /// What the program knows about identity.
@@ -24,13 +25,15 @@ pub struct Identity {
     pub passwords: Passwords,
     /// Issues and verifies access tokens.
     pub tokens: Tokens,
+    /// How many failed logins are too many.
+    pub limits: LoginLimits,
 }
 
 impl Identity {
     /// Reads the signing keys; `issuer` is the provisioner's public URL.
-    pub fn load(signing_keys: &Path, issuer: &str) -> Result<Self, KeyError> {
+    pub fn load(signing_keys: &Path, issuer: &str, limits: LoginLimits) -> Result<Self, KeyError> {
         let keys = Arc::new(SigningKeys::load(signing_keys)?);
-        Ok(Self { passwords: Passwords::default(), tokens: Tokens::new(keys, issuer) })
+        Ok(Self { passwords: Passwords::default(), tokens: Tokens::new(keys, issuer), limits })
     }
 
     /// Follows the keys' directory until `stop`.

@@ -8,27 +8,32 @@ use time::{Duration, OffsetDateTime};
 
 /// Length of a window.
 pub const WINDOW: Duration = Duration::minutes(5);
-/// Failed logins for one email address per window.
-pub const EMAIL_MAX: i32 = 10;
-/// Failed logins from one network address per window.
-pub const ADDRESS_MAX: i32 = 100;
+
+/// How many failed logins in a window are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoginLimits {
+    /// For one email address.
+    pub per_email: u32,
+    /// From one network address.
+    pub per_address: u32,
+}
 
 /// What is counted: a name without personal data, and its limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     name: String,
-    max: i32,
+    max: u32,
 }
 
 impl Bucket {
     /// Logins for one email address, known or not.
-    pub fn email(email: &str) -> Self {
-        Self { name: format!("login:email:{}", digest(email)), max: EMAIL_MAX }
+    pub fn email(email: &str, max: u32) -> Self {
+        Self { name: format!("login:email:{}", digest(email)), max }
     }
 
     /// Logins from one network address.
-    pub fn address(address: IpAddr) -> Self {
-        Self { name: format!("login:address:{}", network(address)), max: ADDRESS_MAX }
+    pub fn address(address: IpAddr, max: u32) -> Self {
+        Self { name: format!("login:address:{}", network(address)), max }
     }
 }
 
@@ -91,7 +96,7 @@ pub async fn count(
     .fetch_all(pool)
     .await?;
     let max = |name: &str| buckets.iter().find(|bucket| bucket.name == name).map_or(0, |bucket| bucket.max);
-    if counted.iter().any(|row| row.count > max(&row.bucket)) {
+    if counted.iter().any(|row| u32::try_from(row.count).is_ok_and(|count| count > max(&row.bucket))) {
         return Ok(Err(Throttled { retry_after_seconds: seconds_left(now) }));
     }
     Ok(Ok(()))
@@ -128,9 +133,9 @@ mod tests {
 
     #[test]
     fn buckets_hold_no_personal_data_and_one_network_each() {
-        assert!(!Bucket::email("alice@corp.example").name.contains("alice"));
-        assert_ne!(Bucket::email("a@x").name, Bucket::email("b@x").name);
-        let of = |text: &str| Bucket::address(text.parse().unwrap()).name;
+        assert!(!Bucket::email("alice@corp.example", 1).name.contains("alice"));
+        assert_ne!(Bucket::email("a@x", 1).name, Bucket::email("b@x", 1).name);
+        let of = |text: &str| Bucket::address(text.parse().unwrap(), 1).name;
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));

@@ -59,6 +59,7 @@ pub fn provisioner(platform: &Platform) -> BTreeMap<String, String> {
         // The journeys create hundreds of tenants a minute from one address.
         settings.insert("REGISTRATIONS_PER_EMAIL".into(), "100000".into());
         settings.insert("REGISTRATIONS_PER_ADDRESS".into(), "100000".into());
+        settings.insert("LOGIN_FAILURES_PER_ADDRESS".into(), "100000".into());
     }
     settings
 }
