@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, FutureExt as _, ready};
 
 use crate::{
     admission::{
+        answer,
         gate::{Missing, Namespace, NamespaceState},
         review,
     },
@@ -50,7 +51,7 @@ pub async fn review(settings: &Review) -> anyhow::Result<ExitCode> {
     let endpoint = if settings.mutate { Endpoint::Mutate } else { Endpoint::Validate };
     let verdict = decider.decide(endpoint, &request).await;
     let mut out = std::io::stdout().lock();
-    out.write_all(&review::encode(&request.uid, &verdict))?;
+    out.write_all(&answer::encode(&request.uid, &verdict))?;
     out.write_all(b"\n")?;
     Ok(if verdict.allowed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

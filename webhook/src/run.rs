@@ -120,7 +120,7 @@ async fn register(
                 backoff.reset();
                 app.metrics().certificate_ends(material.ends_at());
                 app.set_ready(true);
-                tracing::info!(target = ?registration.target, "registered");
+                tracing::info!(address = ?registration.target, "registered");
                 if current.changed().await.is_err() {
                     return;
                 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use contract::names;
 
 use super::{
+    answer::Verdict,
     policy::Policy,
     refusal::{Refusal, listed},
-    review::{Request, Verdict},
+    review::Request,
 };
 
 /// The longest list of missing parts in one message; Events of controllers are cut at 1024 bytes.
@@ -232,7 +233,7 @@ mod tests {
             ))
         );
         insta::assert_snapshot!(
-            "wrong value",
+            "wrong_value",
             message(&found(&[("isolation-ready", "false")], &["annotation agent-ready.io/quota: missing"]))
         );
         insta::assert_snapshot!("complete", message(&found(&[], &[])));

@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    answer::Verdict,
     metadata::Metadata,
     policy::Policy,
     refusal::Refusal,
-    review::{Request, Verdict},
+    review::Request,
     sidecar::{self, Start},
     text::Text,
 };

@@ -5,10 +5,11 @@ use std::fmt;
 use contract::names;
 
 use super::{
+    answer::Verdict,
     metadata::{self, Metadata},
     policy::{Policy, Standing},
     refusal::{Refusal, listed},
-    review::{Operation, Request, Verdict},
+    review::{Operation, Request},
 };
 
 /// The longest list of keys in one message.

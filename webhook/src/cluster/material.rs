@@ -48,6 +48,9 @@ pub struct Material {
 /// What a certificate says of itself.
 struct Facts {
     names: Vec<String>,
+    subject: Vec<u8>,
+    issuer: Vec<u8>,
+    public_key: Vec<u8>,
     not_before: i64,
     not_after: i64,
 }
@@ -98,17 +101,20 @@ impl Material {
 
     /// Whether the authority can still sign a serving certificate for its whole life.
     pub fn authority_lasts(&self, now: OffsetDateTime) -> bool {
-        read(&self.ca).is_some_and(|facts| (now + LEAF_LIFE).unix_timestamp() < facts.not_after)
-            && KeyPair::from_pem(&self.ca_key).is_ok()
+        read(&self.ca).is_some_and(|facts| {
+            (now + LEAF_LIFE).unix_timestamp() < facts.not_after && facts.has_key(&self.ca_key)
+        })
     }
 
-    /// Whether the serving certificate has all these names and is in the first two thirds of its life.
+    /// Whether the serving certificate is of this authority, has all these names and its key, and is in the first two
+    /// thirds of its life.
     pub fn serves(&self, names: &[String], now: OffsetDateTime) -> bool {
-        read(&self.certificate).is_some_and(|facts| {
-            let renewal = facts.not_before + (facts.not_after - facts.not_before) / 3 * 2;
-            (facts.not_before..renewal).contains(&now.unix_timestamp())
-                && names.iter().all(|name| facts.names.contains(name))
-        })
+        let (Some(leaf), Some(ca)) = (read(&self.certificate), read(&self.ca)) else { return false };
+        let renewal = leaf.not_before + (leaf.not_after - leaf.not_before) / 3 * 2;
+        (leaf.not_before..renewal).contains(&now.unix_timestamp())
+            && leaf.issuer == ca.subject
+            && leaf.has_key(&self.key)
+            && names.iter().all(|name| leaf.names.contains(name))
     }
 
     /// When the serving certificate ends, in seconds since 1970.
@@ -116,11 +122,12 @@ impl Material {
         read(&self.certificate).map_or(0, |facts| facts.not_after)
     }
 
-    /// Reads the data of a Secret.
+    /// Reads the data of a Secret. A broken serving certificate is left to [`Self::serves`]: the authority outlives it.
     pub fn from_secret(data: &BTreeMap<String, ByteString>) -> Result<Self, MaterialError> {
-        let text = |key: &'static str| {
-            let bytes = data.get(key).ok_or(MaterialError::Missing(key))?;
-            String::from_utf8(bytes.0.clone()).map_err(|_| MaterialError::Missing(key))
+        let text = |key: &'static str| match data.get(key).map(|bytes| String::from_utf8(bytes.0.clone())) {
+            Some(Ok(text)) => Ok(text),
+            _ if key == CERTIFICATE || key == KEY => Ok(String::new()),
+            _ => Err(MaterialError::Missing(key)),
         };
         Ok(Self { ca: text(CA)?, ca_key: text(CA_KEY)?, certificate: text(CERTIFICATE)?, key: text(KEY)? })
     }
@@ -130,6 +137,12 @@ impl Material {
         [(CA, &self.ca), (CA_KEY, &self.ca_key), (CERTIFICATE, &self.certificate), (KEY, &self.key)]
             .map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())))
             .into()
+    }
+}
+
+impl Facts {
+    fn has_key(&self, pem: &str) -> bool {
+        KeyPair::from_pem(pem).is_ok_and(|key| key.public_key_raw() == self.public_key)
     }
 }
 
@@ -143,6 +156,9 @@ fn read(pem: &str) -> Option<Facts> {
     let validity = certificate.validity();
     Some(Facts {
         names,
+        subject: certificate.subject().as_raw().to_vec(),
+        issuer: certificate.issuer().as_raw().to_vec(),
+        public_key: certificate.public_key().subject_public_key.data.to_vec(),
         not_before: validity.not_before.timestamp(),
         not_after: validity.not_after.timestamp(),
     })
@@ -191,6 +207,24 @@ mod tests {
         let renewed = first.renew(&names(&["10.0.0.1"]), now).unwrap();
         assert_eq!(renewed.ca, first.ca);
         assert!(renewed.serves(&names(&["a.svc", "10.0.0.1"]), now));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_not_served() {
+        let now = OffsetDateTime::now_utc();
+        let name = names(&["a.svc"]);
+        let (first, later) =
+            (Material::make(&name, now).unwrap(), Material::make(&name, now + Duration::SECOND).unwrap());
+        assert!(!Material { key: later.key.clone(), ..first.clone() }.serves(&name, now));
+        assert!(
+            !Material { certificate: later.certificate, key: later.key, ..first.clone() }.serves(&name, now)
+        );
+        assert!(!Material { ca_key: later.ca_key, ..first.clone() }.authority_lasts(now));
+        let mut data = first.to_secret();
+        data.remove(CERTIFICATE);
+        let read = Material::from_secret(&data).unwrap();
+        assert!(read.authority_lasts(now) && !read.serves(&name, now));
+        assert!(read.renew(&name, now).unwrap().serves(&name, now));
     }
 
     #[test]

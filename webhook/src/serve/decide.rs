@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::{
     admission::{
+        answer::Verdict,
         gate, inject, label_guard,
         label_guard::GuardVerdict,
         metadata,
         policy::Policy,
         refusal::Refusal,
-        review::{Operation, Request, Verdict},
+        review::{Operation, Request},
     },
     facts::{Facts, NamespaceKeys},
 };

@@ -23,7 +23,10 @@ use super::{
     decide::{Decider, Endpoint},
     metrics::Metrics,
 };
-use crate::admission::review::{self, Request as Review, Verdict};
+use crate::admission::{
+    answer::{self, Verdict},
+    review::{self, Request as Review},
+};
 
 /// What the routes share.
 #[derive(Clone)]
@@ -56,8 +59,8 @@ impl App {
 /// Routes of the HTTPS listener.
 pub fn router(app: App) -> Router {
     Router::new()
-        .route("/validate", post(|state, request| answer(state, Endpoint::Validate, request)))
-        .route("/mutate", post(|state, request| answer(state, Endpoint::Mutate, request)))
+        .route("/validate", post(|state, request| respond(state, Endpoint::Validate, request)))
+        .route("/mutate", post(|state, request| respond(state, Endpoint::Mutate, request)))
         .merge(health())
         .with_state(app)
 }
@@ -82,7 +85,7 @@ async fn ready(State(app): State<App>) -> Response {
     }
 }
 
-async fn answer(State(app): State<App>, endpoint: Endpoint, request: Request) -> Response {
+async fn respond(State(app): State<App>, endpoint: Endpoint, request: Request) -> Response {
     let body = match body::read(request).await {
         Ok(body) => body,
         Err(problem) => {
@@ -101,7 +104,7 @@ async fn answer(State(app): State<App>, endpoint: Endpoint, request: Request) ->
     let verdict = app.decider.decide(endpoint, &request).await;
     app.metrics.decided(endpoint.name(), verdict.allowed(), verdict.reason, started.elapsed());
     log(endpoint, &request, &verdict);
-    ([(header::CONTENT_TYPE, "application/json")], review::encode(&request.uid, &verdict)).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], answer::encode(&request.uid, &verdict)).into_response()
 }
 
 /// One line a refusal, and one for each use of break-glass; admitted reviews are counted only.
