@@ -1,6 +1,6 @@
 //! The `platform` program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -8,6 +8,7 @@ use clap::Parser;
 use crate::platform::{Platform, Purpose};
 use crate::process::Phase;
 use crate::supervisor::daemon;
+use crate::{demo, environment};
 
 /// The local platform of real components.
 #[derive(Debug, Parser)]
@@ -30,6 +31,15 @@ pub enum Command {
         /// The state folder.
         #[arg(long)]
         state: PathBuf,
+    },
+    /// Show the main job on a running platform, and write a file of shell variables.
+    Demo {
+        /// The state folder.
+        #[arg(long)]
+        state: PathBuf,
+        /// The file of shell variables.
+        #[arg(long)]
+        env_file: PathBuf,
     },
     /// Show its components; fails if one has crashed.
     Status {
@@ -57,9 +67,19 @@ async fn execute(command: Command) -> Result<()> {
         Command::Up { state, bare: true, purpose } => Platform::bare(&state, purpose, &say).await.map(drop),
         Command::Up { state, bare: false, purpose } => Platform::up(&state, purpose, &say).await.map(drop),
         Command::Down { state } => Platform::down(&state).await,
+        Command::Demo { state, env_file } => demonstrate(&Platform::attach(&state).await?, &env_file).await,
         Command::Status { state } => status(Platform::attach(&state).await?).await,
         Command::Supervise(_) => Ok(()),
     }
+}
+
+async fn demonstrate(platform: &Platform, env_file: &Path) -> Result<()> {
+    // Useful even when the demonstration fails.
+    environment::write(env_file, platform, None)?;
+    let owner = demo::run(platform).await?;
+    environment::write(env_file, platform, Some(&owner))?;
+    demo::farewell(platform, &owner);
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "a command line tool's answer")]

@@ -1,10 +1,14 @@
 //! The local platform of real components, and the journeys that prove the rows on it.
 
+pub mod api;
 pub mod attacks;
 pub mod cli;
 pub mod cluster;
+pub mod configured;
 pub mod data;
+pub mod demo;
 pub mod deploy;
+pub mod environment;
 pub mod host;
 pub mod http;
 pub mod images;
@@ -15,6 +19,7 @@ pub mod platform;
 pub mod process;
 pub mod program;
 pub mod supervisor;
+pub mod tenants;
 pub mod workspace;
 
 pub use namespace::Namespace;
