@@ -13,5 +13,6 @@ mod run;
 pub mod settings;
 pub mod state;
 pub mod tenancy;
+pub mod watchdog;
 
 pub use run::run;

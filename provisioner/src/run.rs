@@ -11,6 +11,7 @@ use crate::{
     settings::{Cli, Command, ServeSettings},
     state::AppState,
     tenancy::worker,
+    watchdog,
 };
 
 /// Does what the command line asks for.
@@ -37,6 +38,7 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let (configuration, platform) = (state.config.clone(), state.platform.clone());
     let outbox_stop = stop.clone();
     tasks.spawn(async move { configuration.run_outbox(platform, outbox_stop).await });
+    tasks.spawn(watchdog::run(state.platform.clone(), stop.clone()));
     tasks.close();
 
     let tenancy = Arc::clone(&state.tenancy);
