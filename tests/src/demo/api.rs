@@ -29,7 +29,7 @@ impl Provisioner {
         let body = json!({ "email": owner.owner_email, "password": owner.owner_password });
         let session = answer(self.client.post(format!("{}/api/auth/login", self.base)).json(&body)).await?;
         self.organization.clone_from(&owner.tenant_id);
-        self.token = session["access_token"].as_str().context("no access token")?.to_owned();
+        session["access_token"].as_str().context("no access token")?.clone_into(&mut self.token);
         Ok(())
     }
 

@@ -32,8 +32,7 @@ impl Screen {
     /// What is running, how to log in, how to stop it.
     pub fn farewell(&self, platform: &Platform, owner: &Demonstrated) {
         let url = platform.provisioner_url();
-        let body =
-            format!("{{\"email\":\"$OWNER_EMAIL\",\"password\":\"$OWNER_PASSWORD\"}}").replace('"', "\\\"");
+        let body = r#"{\"email\":\"$OWNER_EMAIL\",\"password\":\"$OWNER_PASSWORD\"}"#;
         let lines = [
             String::new(),
             self.bold("It is running:"),

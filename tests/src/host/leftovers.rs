@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Identity, cgroups};
-use crate::supervisor::MARKER;
+use crate::supervisor::{MARKER, record};
 
 /// How long the kernel may take to end processes and to release their cgroups.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -18,7 +18,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub async fn clear(state: &Path, identity: &Identity) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     loop {
-        let processes = marked(identity);
+        let mut processes = marked(identity);
+        if !nix::unistd::geteuid().is_root() {
+            // As root the ids are those of a process namespace, which ends as a whole.
+            processes.extend(record::running(state));
+        }
         if processes.is_empty() {
             break;
         }

@@ -9,6 +9,7 @@ pub mod daemon;
 mod isolation;
 mod launch;
 mod protocol;
+pub mod record;
 mod table;
 
 pub use launch::ids;
@@ -16,7 +17,8 @@ pub use launch::ids;
 /// The name of the control socket in the state folder.
 const SOCKET: &str = "control.sock";
 
-/// Every process of a platform carries its id in this environment variable, so that none is ever lost.
+/// Every process of a platform carries its id in this environment variable, and those that overwrite their environment
+/// (Redis) are in the [`record`]: so none is ever lost.
 pub const MARKER: &str = "AGENT_READY_PLATFORM";
 
 /// The path by which a socket in a deep folder is short enough for `sockaddr_un` (108 bytes).

@@ -63,6 +63,7 @@ impl Table {
         let mut child = command.spawn().with_context(|| format!("start {}", component.argv[0]))?;
         feed(&mut child, &component)?;
         let pid = child.id().cast_signed();
+        super::record::add(&self.state, pid)?;
         let entry = Entry { pid, phase: Phase::Running, told: false, component };
         inner.components.insert(entry.component.name.clone(), entry);
         Ok(())
