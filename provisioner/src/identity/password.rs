@@ -1,12 +1,17 @@
-//! Password hashing with Argon2id, off the async threads and bounded by the cores.
+//! Password hashing with Argon2id, on threads of its own, as many as there are cores.
+//!
+//! Not on the runtime's blocking threads: each of these would keep its own 19 MiB in the allocator after its first hash.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock, Mutex, PoisonError, mpsc},
+    thread,
+};
 
 use argon2::{
     Argon2, PasswordHasher, PasswordVerifier,
     password_hash::{self, phc::PasswordHash},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 /// Least characters of a new password (NIST SP 800-63B).
 pub const LENGTH_MIN: usize = 8;
@@ -41,21 +46,44 @@ pub enum PasswordError {
     /// The hash could not be computed, or the stored one cannot be read.
     #[error("password hash: {0}")]
     Hash(#[from] password_hash::Error),
-    /// The thread that hashed ended early.
+    /// Too many wait already, or the thread that hashed ended early.
     #[error("password hashing was interrupted")]
     Interrupted,
 }
 
+/// Most passwords that wait to be hashed; more are refused at once.
+const WAITING_MAX: usize = 256;
+
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Hashes and checks passwords: tens of milliseconds of one core each, never more at once than there are cores.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Passwords {
-    cores: Arc<Semaphore>,
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl std::fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passwords")
+    }
 }
 
 impl Default for Passwords {
+    /// Starts the threads; they end when the last clone is gone.
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { cores: Arc::new(Semaphore::new(cores)) }
+        let (jobs, waiting) = mpsc::sync_channel::<Job>(WAITING_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            let waiting = Arc::clone(&waiting);
+            thread::spawn(move || {
+                loop {
+                    let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    job();
+                }
+            });
+        }
+        Self { jobs }
     }
 }
 
@@ -77,14 +105,12 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, password_hash::Error> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let permit = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| PasswordError::Interrupted)?;
-        // The permit goes with the work: a caller that leaves early does not free a core that is still busy.
-        let running = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
+        let (done, result) = oneshot::channel();
+        let job = Box::new(move || {
+            let _ = done.send(work());
         });
-        Ok(running.await.map_err(|_| PasswordError::Interrupted)??)
+        self.jobs.try_send(job).map_err(|_| PasswordError::Interrupted)?;
+        Ok(result.await.map_err(|_| PasswordError::Interrupted)??)
     }
 }
 

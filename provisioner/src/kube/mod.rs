@@ -49,11 +49,6 @@ impl CallError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Kube(Error::Api(status)) if status.code == 404)
     }
-
-    /// Whether it is forbidden.
-    pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Kube(Error::Api(status)) if status.code == 403)
-    }
 }
 
 impl From<CallError> for Failure {
