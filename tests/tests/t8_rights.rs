@@ -1,6 +1,6 @@
 //! T8: each service account has the rights that it uses and no other, and the provisioner is confined to tenants.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use contract::names;
@@ -138,7 +138,7 @@ async fn rights_are_the_committed_lists() -> Result<()> {
         for namespace in ["default", names::SYSTEM_NAMESPACE] {
             let everyones = nobody.rights(namespace).await?;
             let rights = account.rights(namespace).await?;
-            list += &format!("# in namespace {namespace}, beyond what everyone may\n");
+            writeln!(list, "# in namespace {namespace}, beyond what everyone may")?;
             list.extend(rights.difference(&everyones).map(|right| format!("{right}\n")));
         }
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/rights/{name}.txt"));

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeSet,
     env,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use anyhow::{Context as _, Result, ensure};
 use clap::CommandFactory as _;
 
 /// Longest source file, in lines: what is longer has more than one concern.
@@ -52,30 +53,31 @@ const DECISIONS: [&str; 13] = [
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    tests::workspace::root()
 }
 
-fn cargo(arguments: &[&str]) -> String {
+fn cargo(arguments: &[&str]) -> Result<String> {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     output(Command::new(program).args(arguments))
 }
 
-fn output(command: &mut Command) -> String {
-    let result = command.current_dir(root()).output().unwrap();
-    assert!(result.status.success(), "{command:?}: {}", String::from_utf8_lossy(&result.stderr));
-    String::from_utf8(result.stdout).unwrap()
+fn output(command: &mut Command) -> Result<String> {
+    let result = command.current_dir(root()).output().with_context(|| format!("{command:?}"))?;
+    ensure!(result.status.success(), "{command:?}: {}", String::from_utf8_lossy(&result.stderr));
+    Ok(String::from_utf8(result.stdout)?)
 }
 
 /// Tracked files whose name ends with one of `endings` (all files if there is none), relative to the root.
-fn tracked(endings: &[&str]) -> Vec<PathBuf> {
-    output(Command::new("git").args(["ls-files", "-z"]))
+fn tracked(endings: &[&str]) -> Result<Vec<PathBuf>> {
+    let names = output(Command::new("git").args(["ls-files", "-z"]))?;
+    Ok(names
         .split('\0')
         .filter(|name| {
             !name.is_empty() && (endings.is_empty() || endings.iter().any(|ending| name.ends_with(ending)))
         })
         .map(PathBuf::from)
         .filter(|path| root().join(path).is_file())
-        .collect()
+        .collect())
 }
 
 /// The file's text, or nothing for a file that is not text.
@@ -112,21 +114,23 @@ fn word(halves: (&str, &str)) -> String {
 }
 
 #[test]
-fn contract_depends_on_nothing_that_does_io() {
-    let tree =
-        cargo(&["tree", "-p", "contract", "-e", "normal", "--prefix", "none", "--format", "{p}", "--locked"]);
+fn contract_depends_on_nothing_that_does_io() -> Result<()> {
+    let tree = cargo(&[
+        "tree", "-p", "contract", "-e", "normal", "--prefix", "none", "--format", "{p}", "--locked",
+    ])?;
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert!(names.contains("contract"), "unexpected answer of cargo tree:\n{tree}");
     let found: Vec<_> = IO_CRATES.iter().filter(|name| names.contains(*name)).collect();
     assert!(found.is_empty(), "contract must stay free of I/O, and depends on {found:?}");
+    Ok(())
 }
 
 #[test]
-fn programs_do_not_import_one_another() {
+fn programs_do_not_import_one_another() -> Result<()> {
     for program in ["webhook", "provisioner", "sidecar"] {
         let tree = cargo(&[
             "tree", "-p", program, "-e", "normal", "--prefix", "none", "--format", "{p}", "--locked",
-        ]);
+        ])?;
         let others = ["webhook", "provisioner", "sidecar"].into_iter().filter(|other| *other != program);
         for other in others {
             assert!(
@@ -135,11 +139,12 @@ fn programs_do_not_import_one_another() {
             );
         }
     }
+    Ok(())
 }
 
 #[test]
-fn decisions_do_no_io() {
-    let sources = tracked(&[".rs"]);
+fn decisions_do_no_io() -> Result<()> {
+    let sources = tracked(&[".rs"])?;
     let words: Vec<String> = IO_PATHS.iter().map(ToString::to_string).collect();
     for module in DECISIONS {
         let files: Vec<_> = sources
@@ -151,16 +156,18 @@ fn decisions_do_no_io() {
         let found = mentions(&files, &words, Lines::ButTests);
         assert!(found.is_empty(), "decisions take what they need as arguments: {found:#?}");
     }
+    Ok(())
 }
 
 #[test]
-fn files_stay_short() {
-    let long: Vec<_> = tracked(&[".rs", ".go", ".sh", ".sql"])
+fn files_stay_short() -> Result<()> {
+    let long: Vec<_> = tracked(&[".rs", ".go", ".sh", ".sql"])?
         .into_iter()
         .map(|file| (text(&file).lines().count(), file))
         .filter(|(lines, _)| *lines > SOURCE_LINES_MAX)
         .collect();
     assert!(long.is_empty(), "over {SOURCE_LINES_MAX} lines, split by concern: {long:?}");
+    Ok(())
 }
 
 #[test]
@@ -175,7 +182,7 @@ fn programs_start_in_a_thin_main() {
 }
 
 #[test]
-fn nothing_is_left_for_later() {
+fn nothing_is_left_for_later() -> Result<()> {
     let words = [
         ("#[ign", "ore"),
         ("#[should_p", "anic"),
@@ -185,24 +192,26 @@ fn nothing_is_left_for_later() {
         ("FIX", "ME"),
     ];
     let found = mentions(
-        &tracked(&[".rs", ".go", ".sh", ".sql", ".yaml", ".toml", ".md"]),
+        &tracked(&[".rs", ".go", ".sh", ".sql", ".yaml", ".toml", ".md"])?,
         &words.map(word),
         Lines::All,
     );
     assert!(found.is_empty(), "finish it, or leave it out and say so in the docs: {found:#?}");
+    Ok(())
 }
 
 #[test]
-fn no_file_knows_the_machine_it_was_written_on() {
+fn no_file_knows_the_machine_it_was_written_on() -> Result<()> {
     let words = [("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/"), ("/Us", "ers/")].map(word);
-    let found = mentions(&tracked(&[]), &words, Lines::All);
+    let found = mentions(&tracked(&[])?, &words, Lines::All);
     assert!(found.is_empty(), "paths of one machine: {found:#?}");
+    Ok(())
 }
 
 #[test]
-fn every_test_file_is_run() {
+fn every_test_file_is_run() -> Result<()> {
     let metadata: serde_json::Value =
-        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"]))
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"])?)
             .unwrap();
     let run: BTreeSet<PathBuf> = metadata["packages"]
         .as_array()
@@ -212,7 +221,7 @@ fn every_test_file_is_run() {
         .filter(|target| target["kind"][0] == "test" && target["test"] == true)
         .map(|target| PathBuf::from(target["src_path"].as_str().unwrap()))
         .collect();
-    for file in tracked(&[".rs"]) {
+    for file in tracked(&[".rs"])? {
         let directory = file.parent().and_then(Path::file_name);
         let in_tests = file.components().nth(1).is_some_and(|part| part.as_os_str() == "tests");
         if !in_tests {
@@ -234,47 +243,48 @@ fn every_test_file_is_run() {
             file.display()
         );
     }
+    Ok(())
 }
 
 /// Compares a committed file with what the programs say; `UPDATE_GENERATED=1` writes it instead.
-fn check_generated(path: &str, expected: &str) {
+fn check_generated(path: &str, expected: &str) -> Result<()> {
     if env::var_os("UPDATE_GENERATED").is_some() {
-        fs::write(root().join(path), expected).unwrap();
+        fs::write(root().join(path), expected)?;
     }
     let hint = "is out of date: UPDATE_GENERATED=1 cargo test -p tests --test tidy";
-    assert!(text(Path::new(path)) == expected, "{path} {hint}");
+    ensure!(text(Path::new(path)) == expected, "{path} {hint}");
+    Ok(())
 }
 
 #[test]
-fn the_webhook_configurations_are_what_the_program_writes() {
-    let program = tests::workspace::binary("webhook").unwrap();
-    let printed = output(Command::new(program).arg("manifests"));
-    check_generated("manifests/components/registration/configurations.yaml", &printed);
+fn the_webhook_configurations_are_what_the_program_writes() -> Result<()> {
+    let program = tests::workspace::binary("webhook")?;
+    let printed = output(Command::new(program).arg("manifests"))?;
+    check_generated("manifests/components/registration/configurations.yaml", &printed)
 }
 
 #[test]
-fn the_settings_page_is_what_the_programs_accept() {
+fn the_settings_page_is_what_the_programs_accept() -> Result<()> {
     let mut page = String::from(
         "# Settings\n\nEach setting is a flag and an environment variable; the flag wins. Generated from the programs: \
          `tests/tests/tidy.rs` compares it.\n",
     );
     for program in [webhook::settings::Cli::command(), provisioner::settings::Cli::command()] {
-        describe(&mut page, &program, program.get_name());
+        describe(&mut page, &program, program.get_name())?;
     }
-    describe(&mut page, &sidecar::settings::Settings::command(), "sidecar");
-    check_generated("docs/reference/settings.md", &page);
+    describe(&mut page, &sidecar::settings::Settings::command(), "sidecar")?;
+    check_generated("docs/reference/settings.md", &page)
 }
 
 /// A table of the command's settings, then its subcommands.
-fn describe(page: &mut String, command: &clap::Command, name: &str) {
+fn describe(page: &mut String, command: &clap::Command, name: &str) -> fmt::Result {
     let settings: Vec<_> = command.get_arguments().filter(|setting| !setting.is_hide_set()).collect();
     if !settings.is_empty() {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         write!(
             page,
             "\n## `{name}`\n\n{about}\n\n| flag | variable | default | meaning |\n|---|---|---|---|\n"
-        )
-        .unwrap();
+        )?;
     }
     for setting in settings {
         let flag = setting
@@ -290,9 +300,10 @@ fn describe(page: &mut String, command: &clap::Command, name: &str) {
             (_, values) => format!("`{}`", values.join(",")),
         };
         let meaning = setting.get_help().map(ToString::to_string).unwrap_or_default();
-        writeln!(page, "| `{flag}` | {variable} | {default} | {meaning} |").unwrap();
+        writeln!(page, "| `{flag}` | {variable} | {default} | {meaning} |")?;
     }
     for subcommand in command.get_subcommands() {
-        describe(page, subcommand, &format!("{name} {}", subcommand.get_name()));
+        describe(page, subcommand, &format!("{name} {}", subcommand.get_name()))?;
     }
+    Ok(())
 }
