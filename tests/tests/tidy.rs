@@ -246,6 +246,14 @@ fn every_test_file_is_run() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_makefile_names_scripts_that_are_there() {
+    let makefile = text(Path::new("Makefile"));
+    let named = makefile.split_whitespace().filter_map(|word| word.strip_prefix("@scripts/"));
+    let gone: Vec<_> = named.filter(|name| !root().join("scripts").join(name).is_file()).collect();
+    assert!(makefile.contains("@scripts/") && gone.is_empty(), "scripts that are not there: {gone:?}");
+}
+
 /// Compares a committed file with what the programs say; `UPDATE_GENERATED=1` writes it instead.
 fn check_generated(path: &str, expected: &str) -> Result<()> {
     if env::var_os("UPDATE_GENERATED").is_some() {
