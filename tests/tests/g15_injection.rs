@@ -32,7 +32,7 @@ impl Journey {
         let printed = self.gate.admin.may(&self.command(), &pod.to_string()).await?;
         let mut stream = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
         let stored = stream.next().transpose()?.unwrap_or_default();
-        let warnings = printed.get(stream.byte_offset()..).unwrap_or_default().to_owned();
+        let warnings = printed.get(stream.byte_offset()..).unwrap_or_default().trim().to_owned();
         Ok((stored, warnings))
     }
 
@@ -101,10 +101,8 @@ async fn it_is_restricted_and_fits_a_quota_with_little_left() -> Result<()> {
     strict["spec"]["containers"][0]["securityContext"] =
         json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     // All of the quota but what the sidecar asks for.
-    strict["spec"]["containers"][0]["resources"] = json!({
-        "requests": {"cpu": "9995m", "memory": "20464Mi"}, "limits": {"cpu": "9800m", "memory": "20416Mi"}});
-    strict["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("9800m");
-    strict["spec"]["containers"][0]["resources"]["requests"]["memory"] = json!("20416Mi");
+    let most = json!({"cpu": "9800m", "memory": "20416Mi"});
+    strict["spec"]["containers"][0]["resources"] = json!({"requests": most, "limits": most});
     let (stored, warnings) = journey.stored(&strict).await?;
     ensure!(sidecar(&stored).is_object() && warnings.is_empty(), "{warnings}{stored}");
     journey.end().await

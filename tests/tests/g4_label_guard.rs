@@ -45,7 +45,7 @@ impl Change {
     async fn ways(&self, by: &Actor, name: &str) -> Result<Vec<(String, String)>> {
         let present = by.get(&format!("namespace {name}")).await?;
         let changed = self.applied_to(&present);
-        let merge = self.merge().to_string().replace(' ', "");
+        let merge = self.merge().to_string();
         let operations: Vec<Value> = [("labels", &self.labels), ("annotations", &self.annotations)]
             .iter()
             .flat_map(|(map, keys)| {

@@ -78,7 +78,7 @@ defects! {
             (REPLACE_POLICY, policy("default-deny",
                 &json!({"podSelector": {"matchLabels": {"a": "b"}}, "policyTypes": ["Ingress", "Egress"]}))),
         ],
-        provisioner vec![], says "no NetworkPolicy denies ingress to all pods";
+        provisioner vec![], says "(1) no NetworkPolicy denies egress from all pods.";
     an_open_policy_beside_the_default_deny:
         admin vec![(CREATE, policy("open", &json!({"podSelector": {}, "ingress": [{}]})))],
         provisioner vec![], says "(1) NetworkPolicy open allows everything to everyone.";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use contract::{
     OrganizationId, Owner, Quota, Slug,
-    baseline::{self, PodSecurity, Tenant},
+    baseline::{self, PlatformPeer, PodSecurity, Tenant},
     names,
 };
 use serde::Serialize;
@@ -101,7 +101,7 @@ impl Gate {
             manifest(&baseline::resource_quota(&tenant))?,
             manifest(&baseline::limit_range(&name))?,
             manifest(&baseline::default_deny(&name))?,
-            manifest(&baseline::allow_platform(&name, &[]))?,
+            manifest(&baseline::allow_platform(&name, &[PlatformPeer::egress("10.0.0.1/32", &[6432])?]))?,
             manifest(&baseline::owner_binding(&tenant))?,
         ];
         let children = children.map(|child| child.to_string()).join("\n---\n");

@@ -14,6 +14,8 @@ use super::{
 
 /// The longest list of keys in one message.
 const KEYS_MAX: usize = 5;
+/// The longest value in a message.
+const VALUE_CHARS_MAX: usize = 60;
 
 /// What the guard says to a change of a namespace.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,14 +37,23 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, key, from, to } = self;
-        match (from, to) {
+        let Self { place, key, .. } = self;
+        match (self.from.as_deref().map(shortened), self.to.as_deref().map(shortened)) {
             (None, Some(to)) => write!(formatter, "{place} {key} would be set to {to:?}"),
             (Some(from), None) => write!(formatter, "{place} {key} ({from:?}) would be removed"),
             (Some(from), Some(to)) => write!(formatter, "{place} {key} would change from {from:?} to {to:?}"),
             (None, None) => write!(formatter, "{place} {key}"),
         }
     }
+}
+
+/// The beginning of a value: an annotation may have 256 KiB, a message should not.
+fn shortened(value: &str) -> String {
+    let mut short: String = value.chars().take(VALUE_CHARS_MAX).collect();
+    if short.len() < value.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// Decides about the creation or change of a namespace, its subresources included.

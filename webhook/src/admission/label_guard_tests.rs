@@ -148,6 +148,8 @@ fn messages_say_what_happened_why_and_what_to_do() {
     insta::assert_snapshot!("label", text(ask(admin, Some(&bare), &ready)));
     insta::assert_snapshot!("tenant_at_creation", text(ask(admin, None, &bare)));
     insta::assert_snapshot!("ready_at_creation", text(ask((PROVISIONER, ""), None, &ready)));
+    let long = namespace(&[], &[("agent-ready.io/owner", &"ä".repeat(1000))]);
+    assert!(text(ask(admin, None, &long)).len() < 800);
     let request = request((PROVISIONER, ""), Some(&bare), &ready);
     let refused = after_proof(&Policy::new("image"), &request, &["no LimitRange".into(), "no quota".into()]);
     insta::assert_snapshot!("not_proved", refused.refusal.unwrap().message);
