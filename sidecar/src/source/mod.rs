@@ -16,6 +16,12 @@ use crate::store::{Position, Row};
 /// Longest time for connecting, and for one read.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
+/// PgBouncer refuses a client at once when its last attempt to reach PostgreSQL failed, and makes the next attempt
+/// because of that client. So after an outage the refused have to ask again: for the login, and for the pool.
+const POOLER_TRIES: u32 = 3;
+/// Pause before asking the pooler again: enough for it to connect and log in.
+const POOLER_PAUSE: Duration = Duration::from_millis(250);
+
 /// Why a read failed. No text of it holds a secret or a value.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -49,6 +55,16 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Whether PgBouncer said no without having asked PostgreSQL. It has no code of its own for that.
+    fn is_poolers(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.message().contains("server_login_retry"),
+            _ => false,
+        }
+    }
+}
+
 /// The reader. Connects when it has to.
 pub struct Source {
     directory: PathBuf,
@@ -75,6 +91,17 @@ impl Source {
                 Err(error) => tracing::info!(%error, "the kept database connection failed, connecting again"),
             }
         }
+        let mut tries = 1;
+        loop {
+            match self.read_anew(after).await {
+                Err(error) if error.is_poolers() && tries < POOLER_TRIES => tries += 1,
+                result => return result,
+            }
+            tokio::time::sleep(POOLER_PAUSE).await;
+        }
+    }
+
+    async fn read_anew(&mut self, after: Option<Position>) -> Result<Vec<Row>, SourceError> {
         let connection = self.connect().await?;
         self.read_on(connection, after).await
     }

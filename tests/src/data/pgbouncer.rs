@@ -68,6 +68,8 @@ query_timeout = 5
 idle_transaction_timeout = 5
 query_wait_timeout = 10
 client_login_timeout = 10
+; After an outage of PostgreSQL nobody has to wait the 15 s of the default.
+server_login_retry = 1
 
 ; What drivers send at start-up and no pooled session can keep.
 ignore_startup_parameters = extra_float_digits
