@@ -31,6 +31,12 @@ pub fn make(identity: &Identity) -> Result<()> {
     Ok(())
 }
 
+/// Where it is.
+pub fn existing(identity: &Identity) -> Vec<PathBuf> {
+    let paths = hierarchies().into_iter().map(|root| root.join(identity.cgroup()));
+    paths.filter(|path| path.exists()).collect()
+}
+
 /// Removes it everywhere, as soon as the kernel has taken its last process out.
 pub async fn remove(identity: &Identity, deadline: Instant) -> Result<()> {
     for root in hierarchies() {

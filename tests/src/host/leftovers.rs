@@ -14,15 +14,23 @@ use crate::supervisor::{MARKER, record};
 /// How long the kernel may take to end processes and to release their cgroups.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// What is there of the platform on the machine, in words.
+pub fn traces(state: &Path, identity: &Identity) -> Vec<String> {
+    let processes = processes(state, identity).into_iter().map(|pid| format!("process {pid}"));
+    let link = Path::new("/sys/class/net").join(identity.link());
+    let links = link.exists().then(|| format!("interface {}", identity.link())).into_iter();
+    let cgroups = cgroups::existing(identity).into_iter().map(|path| format!("cgroup {}", path.display()));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let inside = state.display().to_string();
+    let mounts = mounts.lines().filter(|line| line.contains(&inside)).map(|line| format!("mount {line}"));
+    processes.chain(links).chain(cgroups).chain(mounts).collect()
+}
+
 /// Ends the platform's processes, removes its interface and cgroups, and empties the state folder but for the logs.
 pub async fn clear(state: &Path, identity: &Identity) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     loop {
-        let mut processes = marked(identity);
-        if !nix::unistd::geteuid().is_root() {
-            // As root the ids are those of a process namespace, which ends as a whole.
-            processes.extend(record::running(state));
-        }
+        let processes = processes(state, identity);
         if processes.is_empty() {
             break;
         }
@@ -38,6 +46,15 @@ pub async fn clear(state: &Path, identity: &Identity) -> Result<()> {
     remove_link(identity);
     cgroups::remove(identity, deadline).await?;
     empty(state)
+}
+
+fn processes(state: &Path, identity: &Identity) -> Vec<i32> {
+    let mut processes = marked(identity);
+    if !nix::unistd::geteuid().is_root() {
+        // As root the recorded ids are those of a process namespace, which ends as a whole.
+        processes.extend(record::running(state));
+    }
+    processes
 }
 
 /// The processes that carry the platform's id. Those in a container do not; they end with their namespace's first

@@ -97,6 +97,16 @@ impl Host {
         leftovers::clear(&state, &Identity::of(&state)).await
     }
 
+    /// What the platform of a state folder has on this machine, in words; nothing after [`Host::destroy`].
+    pub fn traces(state: &Path) -> Vec<String> {
+        leftovers::traces(state, &Identity::of(state))
+    }
+
+    /// The supervisor's process id on this machine.
+    pub fn supervisor_pid(&self) -> i32 {
+        self.supervisor_pid
+    }
+
     /// The state folder as the caller sees it.
     pub fn state(&self) -> &Path {
         &self.state
