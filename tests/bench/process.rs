@@ -17,7 +17,7 @@ impl Process {
     pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let file = std::fs::File::create(log)?;
         let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn();
-        Ok(Self { child: child.with_context(|| format!("could not start {:?}", command.get_program()))? })
+        Ok(Self { child: child.with_context(|| format!("start {}", command.get_program().display()))? })
     }
 
     /// Resident memory now, in bytes (`VmRSS` of proc_pid_status(5)).

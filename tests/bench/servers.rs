@@ -46,18 +46,15 @@ pub fn run(kind: &str, address: SocketAddr, folder: &Path) -> Result<()> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     tokio::runtime::Runtime::new()?.block_on(async {
-        match kind {
-            "echo" => {
-                let answer = "x".repeat(160);
-                let routes = Router::new().route("/validate", post(async move |_: Bytes| answer.clone()));
-                let config = RustlsConfig::from_config(config);
-                axum_server::from_tcp_rustls(listener, config)?.serve(routes.into_make_service()).await?;
-            }
-            _ => {
-                let decider = Decider::new(Policy::new("image"), Arc::new(InHand::unready()));
-                let (app, certificate) = (App::new(decider), server::Certificate::new(config));
-                server::serve(listener, certificate, app, CancellationToken::new()).await?;
-            }
+        if kind == "echo" {
+            let answer = "x".repeat(160);
+            let routes = Router::new().route("/validate", post(async move |_: Bytes| answer.clone()));
+            let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(config))?;
+            server.serve(routes.into_make_service()).await?;
+        } else {
+            let decider = Decider::new(Policy::new("image"), Arc::new(InHand::unready()));
+            let (app, certificate) = (App::new(decider), server::Certificate::new(config));
+            server::serve(listener, certificate, app, CancellationToken::new()).await?;
         }
         Ok(())
     })
