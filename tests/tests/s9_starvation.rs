@@ -18,6 +18,7 @@ async fn a_thousand_connections_that_hold_transactions_delay_nobody() {
     pair.remove(&services).await.unwrap();
     let (slowest, opened) = result.unwrap();
     assert!(opened >= starvation::CONNECTIONS, "the attack opened only {opened} connections");
+    println!("1,000 connections held: the slowest reload of another tenant took {slowest:?}");
     assert!(slowest <= LIMIT, "a reload took {slowest:?}");
 }
 

@@ -1,31 +1,39 @@
 //! A tenant that takes all it can get, and what another notices of it.
 
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
-use tokio::task::JoinSet;
 
 use super::{Pair, reply_to};
-use crate::data::{DataServices, Login};
+use crate::data::{DATABASE, DataServices, Login, postgres};
 
 /// What the sidecar sends after an announcement.
 const RELOAD: &str = "SELECT service, key, value::text, version, epoch, revision, deleted, updated_at \
      FROM service_configs WHERE revision > 0 ORDER BY revision";
 
-/// Connections that the greedy tenant opens.
+/// Connections that the greedy tenant has at once.
 pub const CONNECTIONS: usize = 1000;
 
-/// How many of them are made at a time: the attacker's own machine has an end too.
-const AT_ONCE: usize = 32;
+/// Connections that it opens: a few may be thrown out before the last is there.
+const OPENED: usize = 1050;
 
-/// How long the tenant may take to open them, and how long it then begins transactions and holds them.
-const OPENING: Duration = Duration::from_mins(1);
-const HOLDING: Duration = Duration::from_secs(8);
+/// How long the attack may take: opening them on a busy machine, then holding on until the limits end the last.
+const ATTACK: Duration = Duration::from_mins(2);
+
+/// A transaction without limits of its own, held as long as it is let.
+const HOLD: &str = "SET statement_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+BEGIN;
+SELECT key FROM service_configs;
+\\sleep 20 s
+";
 
 /// Connects and reads again and again until told to stop; gives the slowest round.
 fn reload_until(
@@ -52,44 +60,59 @@ fn reload_until(
     })
 }
 
-/// Begins a transaction without limits of its own and holds it as long as it is let; again and again.
-async fn hold(login: PgConnectOptions, mut session: PgConnection) {
-    let begun = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; BEGIN; \
-         SELECT key FROM service_configs";
-    loop {
-        if !reply_to(&mut session, begun).await.ended {
-            tokio::time::sleep(HOLDING).await;
-        }
-        if let Ok(another) = login.connect().await {
-            session = another;
-        }
-    }
-}
-
 /// Lets the attacker hold all the connections it gets while the victim reloads; gives the victim's slowest reload,
-/// connecting included, and how many connections the attacker had at once.
+/// connecting included, and how many connections there were at once.
 pub async fn greedy(services: &DataServices, pair: &Pair) -> Result<(Duration, usize)> {
-    let address = services.tenant_database_address();
     let stop = Arc::new(AtomicBool::new(false));
-    let reader = reload_until(&stop, pair.victim.options(services, &address)?);
-    let login = pair.attacker.options(services, &address)?;
-    let connecting = stream::iter(0..CONNECTIONS).map(|_| login.connect()).buffer_unordered(AT_ONCE);
-    let opened = tokio::time::timeout(OPENING, connecting.try_collect::<Vec<_>>()).await;
-    let mut holders = JoinSet::new();
-    let opened = match opened {
-        Ok(opened) => opened.context("open the attacker's connections")?,
-        Err(_) => Vec::new(),
-    };
-    let count = opened.len();
-    for session in opened {
-        holders.spawn(hold(login.clone(), session));
-    }
-    tokio::time::sleep(HOLDING).await;
+    let login = pair.victim.options(services, &services.tenant_database_address())?;
+    let reader = reload_until(&stop, login);
+    let attacked = attack(services, pair).await;
     stop.store(true, Ordering::Relaxed);
-    holders.shutdown().await;
     let slowest = tokio::task::spawn_blocking(move || reader.join()).await?;
     let slowest = slowest.map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-    Ok((slowest, count))
+    Ok((slowest, attacked?))
+}
+
+/// Runs pgbench, which opens connections with less work than a driver in a test program, until all its clients were
+/// thrown out; gives the most connections seen at once.
+async fn attack(services: &DataServices, pair: &Pair) -> Result<usize> {
+    let mut script = tempfile::NamedTempFile::new()?;
+    script.write_all(HOLD.as_bytes())?;
+    let pooler = services.pgbouncer;
+    let mut command = tokio::process::Command::new(postgres::binaries()?.join("pgbench"));
+    command.args(["--no-vacuum", "--jobs=2", "--time=15"]).arg(format!("--client={OPENED}"));
+    command.arg("--file").arg(script.path());
+    command.arg(format!("--host={}", pooler.ip())).arg(format!("--port={}", pooler.port()));
+    command.arg(format!("--username={}", pair.attacker.role)).arg(DATABASE);
+    command.env("PGPASSWORD", &pair.attacker.password);
+    command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", services.ca_file());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut attacker = command.spawn().context("start pgbench")?;
+    let deadline = Instant::now() + ATTACK;
+    let mut most = 0;
+    while attacker.try_wait()?.is_none() && Instant::now() < deadline {
+        let current = connections(pooler)?;
+        // The pooler has thrown them out; the two that had a server are asleep.
+        if most >= CONNECTIONS && current < CONNECTIONS / 10 {
+            break;
+        }
+        most = most.max(current);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(most)
+}
+
+/// How many connections this machine has established to a server, by `/proc/net/tcp`: the remote address is the third
+/// field (hexadecimal, in host byte order), the state the fourth (01: established).
+fn connections(server: SocketAddr) -> Result<usize> {
+    let IpAddr::V4(address) = server.ip() else { anyhow::bail!("{server} is not an IPv4 address") };
+    let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.octets()), server.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").context("read /proc/net/tcp")?;
+    let established = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next() == Some(&remote) && fields.next() == Some("01")
+    };
+    Ok(table.lines().filter(established).count())
 }
 
 /// How long the server lets `statements` go on, one a pause, within one transaction without own limits.

@@ -2,7 +2,7 @@
 
 mod bootstrap;
 mod pgbouncer;
-mod postgres;
+pub(crate) mod postgres;
 mod redis;
 mod secrets;
 
@@ -58,7 +58,7 @@ pub struct DataServices {
     ca_file: PathBuf,
     postgres: SocketAddr,
     redis: SocketAddr,
-    pgbouncer: SocketAddr,
+    pub(crate) pgbouncer: SocketAddr,
 }
 
 impl DataServices {

@@ -84,7 +84,7 @@ async fn initialize(host: &Host, folder: &Path, binaries: &Path, services: &Data
 }
 
 /// The newest installed server's programs: distributions keep them out of the path.
-fn binaries() -> Result<PathBuf> {
+pub(crate) fn binaries() -> Result<PathBuf> {
     let versions =
         fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
     let installed = versions.filter_map(|path| {
