@@ -162,6 +162,7 @@ async fn values_never_travel_through_redis() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_the_program_dies_after_the_commit() -> Result<()> {
     with_organization(|platform, email, organization| async move {
+        outbox_empty(platform, &organization).await?;
         let mut heard = listen(platform, &organization).await?;
         let away = "rediss://publisher:x@127.0.0.1:1";
         let mut process = Process::start(platform, &[("REDIS_URL", away)]).await?;
@@ -219,6 +220,7 @@ async fn the_way_to_redis_is_found_again() -> Result<()> {
             .replace(&redis.to_string(), &way.address.to_string());
         let process = Process::start(platform, &[("REDIS_URL", &url)]).await?;
         let owner = process.api.login(&email, None).await?;
+        outbox_empty(platform, &organization).await?;
         let mut heard = listen(platform, &organization).await?;
         let path = format!("{}/ai/x", organization.configs());
         let channel = format!("config:{}:ai:x", organization.id);

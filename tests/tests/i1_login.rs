@@ -105,20 +105,19 @@ async fn several_memberships_are_told_only_to_who_knows_the_password() -> Result
 async fn nobody_learns_which_addresses_are_known() -> Result<()> {
     with_organization(|api, organization| async move {
         let known = organization.member("viewer").await?;
-        let mut answers = Vec::new();
-        for email in [known.as_str(), "nobody@tests.example"] {
-            let mut best = Duration::MAX;
-            let mut last = None;
-            for _ in 0..4 {
+        let emails = [known.as_str(), "nobody@tests.example"];
+        let (mut best, mut answers) = ([Duration::MAX; 2], [Value::Null, Value::Null]);
+        // In turn, so that whatever else the machine does meets both alike.
+        for _ in 0..6 {
+            for (index, email) in emails.iter().enumerate() {
                 let asked = Instant::now();
-                last = Some(api.try_login(email, "wrong password", None).await?.problem(401)?);
-                best = best.min(asked.elapsed());
+                answers[index] = api.try_login(email, "wrong password", None).await?.problem(401)?;
+                best[index] = best[index].min(asked.elapsed());
             }
-            answers.push((last, best));
         }
-        assert_eq!(answers[0].0, answers[1].0, "one answer for both");
-        let ratio = answers[0].1.as_secs_f64() / answers[1].1.as_secs_f64();
-        assert!((0.4..2.5).contains(&ratio), "{answers:?}");
+        assert_eq!(answers[0], answers[1], "one answer for both");
+        let ratio = best[0].as_secs_f64() / best[1].as_secs_f64();
+        assert!((0.4..2.5).contains(&ratio), "known {:?}, unknown {:?}", best[0], best[1]);
         Ok(())
     })
     .await
@@ -257,10 +256,14 @@ async fn an_operator_sees_the_platform_and_no_values() -> Result<()> {
         assert_eq!(told["user_role"], "operator");
         assert!(told.get("org_id").is_none());
 
-        operator.get("/api/organizations").await?.expect(200)?;
+        let all = operator.get(&format!("/api/organizations/{}", organization.id)).await?.expect(200)?.json();
+        assert_eq!(all["id"], organization.id);
         operator.get(&organization.configs()).await?.problem(403)?;
         operator.put(&format!("{}/ai/x", organization.configs()), json!({"value": 1})).await?.problem(403)?;
-        owner.get("/api/organizations").await?.problem(403)?;
+        let own = owner.get("/api/organizations").await?.expect(200)?.json();
+        let ids: Vec<_> =
+            own["organizations"].as_array().context("a list")?.iter().map(|one| &one["id"]).collect();
+        assert_eq!(ids, [&json!(organization.id)], "an owner sees the own organization alone");
         Ok(())
     })
     .await
