@@ -19,8 +19,11 @@ async fn ready_tenants_deploy_and_nothing_else_is_let_in() -> Result<()> {
     }
     let (unready, ready, leaving) = (gate.namespace().await?, gate.ready().await?, gate.ready().await?);
     let replicas = gate.admin.get(DEPLOYMENT).await?["spec"]["replicas"].as_i64().context("replicas")?;
-    kill(&gate).await?;
-    let outcome = while_dead(&gate, &unready, &ready, &leaving).await;
+    let outcome = async {
+        kill(&gate).await?;
+        while_dead(&gate, &unready, &ready, &leaving).await
+    }
+    .await;
     // The webhook can be started again as a pod, with nobody there to admit it.
     gate.admin.may(&format!("scale {DEPLOYMENT} --replicas={replicas}"), "").await?;
     gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await?;
@@ -68,7 +71,8 @@ async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> R
         Ok((set["items"] != json!([])).then_some(()))
     })
     .await?;
-    ensure!(self::calls(gate).await? == calls, "pods of a ready tenant called the gate");
+    let since = self::calls(gate).await?;
+    ensure!(since == calls, "pods of a ready tenant called the gate: before {calls:#?}, after {since:#?}");
 
     // Namespaces come, are labelled and go.
     let fresh = fresh("gate-");
@@ -78,7 +82,11 @@ async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> R
         .await?;
     gate.admin.may(&format!("annotate namespace {ready} note=b"), "").await?;
     gate.admin.may(&format!("delete namespace {fresh} {leaving} --timeout=60s"), "").await?;
-    ensure!(self::calls(gate).await? == calls, "unrelated namespace requests called the gate");
+    let since = self::calls(gate).await?;
+    ensure!(
+        since == calls,
+        "unrelated namespace requests called the gate: before {calls:#?}, after {since:#?}"
+    );
     gate.admin.may("create -f - --dry-run=server --namespace=kube-system", &manifest).await?;
 
     // What the gate decides stands still.
