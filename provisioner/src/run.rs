@@ -32,7 +32,9 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "serving");
 
     let tasks = TaskTracker::new();
-    tasks.spawn(worker::run(Arc::clone(&state.tenancy), stop.clone()));
+    if !state.settings.no_resume {
+        tasks.spawn(worker::run(Arc::clone(&state.tenancy), stop.clone()));
+    }
     let (identity, keys_stop) = (state.identity.clone(), stop.clone());
     tasks.spawn(async move { identity.follow(keys_stop).await });
     let (configuration, platform) = (state.config.clone(), state.platform.clone());

@@ -94,6 +94,9 @@ pub struct ServeSettings {
     /// How the saga is run.
     #[command(flatten)]
     pub saga: SagaSettings,
+    /// Leaves what other replicas did not finish to others, for tests.
+    #[arg(long, env, requires = "enable_fault_points", hide = true)]
+    pub no_resume: bool,
     /// Where the program aborts, for tests: `abort-before:STEP`, `abort-during:STEP` or `abort-after:STEP`.
     #[arg(long, env, requires = "enable_fault_points", hide = true)]
     pub fault_point: Option<FaultPoint>,

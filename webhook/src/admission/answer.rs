@@ -91,10 +91,11 @@ struct Status<'a> {
 /// Writes the answer to the request with this uid.
 pub fn encode(uid: &str, verdict: &Verdict) -> Vec<u8> {
     use base64::Engine as _;
-    let status = verdict.refusal.as_ref().map(|refusal| Status {
-        code: 403,
-        reason: "Forbidden",
-        message: &refusal.message,
+    let status = verdict.refusal.as_ref().map(|refusal| {
+        // Who asks again later may be admitted, and clients go by the code.
+        let unknown = refusal.reason == Refusal::UNKNOWN_STATE;
+        let (code, reason) = if unknown { (503, "ServiceUnavailable") } else { (403, "Forbidden") };
+        Status { code, reason, message: &refusal.message }
     });
     let patch = verdict.patch.as_ref().filter(|_| verdict.allowed());
     let answer = Answer {
@@ -125,6 +126,12 @@ fn shortened(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_state_is_worth_another_try() {
+        let unknown = Verdict::refuse(Refusal::unknown_state("shop", "no answer"));
+        assert!(String::from_utf8(encode("u", &unknown)).unwrap().contains(r#""code":503,"reason":"ServiceUnavailable""#));
+    }
 
     #[test]
     fn the_answer_carries_what_the_apiserver_reads() {

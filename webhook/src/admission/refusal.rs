@@ -12,6 +12,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The reason of a refusal for facts that could not be read.
+    pub const UNKNOWN_STATE: &'static str = "unknown-state";
+
     /// A refusal from its parts.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
@@ -36,7 +39,7 @@ impl Refusal {
     /// The facts for a decision could not be read.
     pub fn unknown_state(namespace: &str, why: &str) -> Self {
         Self::new(
-            "unknown-state",
+            Self::UNKNOWN_STATE,
             format!(
                 "The isolation gate cannot tell whether namespace {namespace:?} is isolated: {why}. Nothing starts on an \
                  unknown state. To do: try again; if it persists, the gate's own connection to the API server is broken."
