@@ -149,6 +149,12 @@ impl Snapshot {
         self.position != Position::default() && rows.iter().any(|row| row.at.epoch > self.position.epoch)
     }
 
+    /// Whether a read of all rows shows less than was seen before, in the same epoch: a database that was restored
+    /// without raising the epoch, or the wrong one.
+    pub fn is_ahead_of(&self, rows: &[Row]) -> bool {
+        rows.iter().map(|row| row.at).max().unwrap_or_default() < self.position
+    }
+
     /// Entries written after `position`, in the order in which they were committed.
     pub fn since(&self, position: Position) -> Vec<&Arc<Entry>> {
         let mut newer: Vec<_> = self.entries.iter().filter(|entry| entry.at > position).collect();

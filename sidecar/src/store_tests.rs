@@ -52,6 +52,16 @@ fn a_restored_database_is_followed_backwards() {
 }
 
 #[test]
+fn a_database_that_lost_commits_is_noticed() {
+    let snapshot = Snapshot::default().merge(vec![row("a", 1, 8, 9, Some("9"))]);
+    assert!(snapshot.is_ahead_of(&[]));
+    assert!(snapshot.is_ahead_of(&[row("a", 1, 7, 8, Some("8"))]));
+    assert!(!snapshot.is_ahead_of(&[row("a", 1, 8, 9, Some("9"))]));
+    assert!(!snapshot.is_ahead_of(&[row("a", 2, 1, 1, Some("1"))]));
+    assert!(!Snapshot::default().is_ahead_of(&[]), "a tenant without values");
+}
+
+#[test]
 fn services_are_told_apart() {
     let mut other = row("a", 1, 2, 1, Some("2"));
     other.service = "ai-2".parse().unwrap();

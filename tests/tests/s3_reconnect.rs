@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tests::configured::{Server, with_platform, without};
+use tests::configured::{Server, with_platform, with_tenant, without};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -125,6 +125,26 @@ async fn an_announcement_that_comes_before_its_row_is_asked_for_again() -> Resul
         let seen = sidecar.reaches("threshold", 2, Duration::from_secs(5)).await?;
         let took = seen.saturating_duration_since(change.at);
         assert!(took < Duration::from_secs(1), "{took:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_died_without_a_word_is_noticed_and_made_anew() -> Result<()> {
+    with_tenant(async |tenant| {
+        let proxy = tenant.through_proxy(Server::Redis).await?;
+        let sidecar = tenant.sidecar(&["--heartbeat", "500ms", "--deaf-poll", "10m"]).await?;
+        proxy.stall();
+        let change = tenant.change("threshold", json!(1)).await?;
+        let noticed = sidecar.until("deaf", Duration::from_secs(3), |status| !hears(status)).await?;
+        // The read after the loss brings what was announced meanwhile.
+        let seen = sidecar.reaches("threshold", change.version, Duration::from_secs(3)).await?;
+        assert!(seen.saturating_duration_since(noticed) < Duration::from_secs(2));
+        proxy.flow();
+        sidecar.until("subscribed again", Duration::from_secs(70), hears).await?;
+        let change = tenant.change("threshold", json!(2)).await?;
+        sidecar.reaches("threshold", change.version, Duration::from_secs(1)).await?;
         Ok(())
     })
     .await

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tests::configured::{Configured, Server, Sidecar, with_platform, without};
+use tests::configured::{Configured, Server, Sidecar, with_platform, with_tenant, without};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -96,6 +96,25 @@ async fn rotated_credentials_are_taken_up_without_a_restart() -> Result<()> {
         for secret in [&tenant.tenant.password, &slot.password] {
             assert!(!log.contains(secret.as_str()), "a password is in the log");
         }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_no_longer_answers_is_given_up_and_reached_anew() -> Result<()> {
+    with_tenant(async |tenant| {
+        let proxy = tenant.through_proxy(Server::Postgres).await?;
+        let sidecar = tenant.sidecar(&[]).await?;
+        let first = tenant.change("threshold", json!(1)).await?;
+        sidecar.reaches("threshold", first.version, Duration::from_secs(5)).await?;
+        proxy.stall();
+        let change = tenant.change("threshold", json!(2)).await?;
+        sidecar.until("failing", Duration::from_secs(20), |status| !reads(status)).await?;
+        assert_eq!(sidecar.value("threshold").await?, (json!(1), 1));
+        assert!(sidecar.status().await?["staleness_seconds"].as_f64() > Some(1.0));
+        proxy.flow();
+        sidecar.reaches("threshold", change.version, LIMIT).await?;
         Ok(())
     })
     .await

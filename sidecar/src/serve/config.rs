@@ -44,18 +44,17 @@ pub(super) async fn one(
     let key = ConfigKey::try_from(key).map_err(bad_name)?;
     let Query(query) =
         query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST).detail(error.body_text()))?;
-    let poll = query.poll()?;
-    let snapshot = match poll {
+    let (snapshot, newer) = match query.poll()? {
         Some(poll) => wait::until_newer(&app, service.as_str(), key.as_str(), poll).await?,
-        None => app.snapshot()?,
+        None => (app.snapshot()?, true),
     };
     let entry = snapshot.get(service.as_str(), key.as_str());
     let Some((entry, document)) = entry.and_then(|entry| Some((entry, entry.document.clone()?))) else {
         return Err(absent(&service, &key, entry));
     };
     let tag = Tag { epoch: entry.at.epoch, number: entry.version };
-    let unchanged = poll.is_some_and(|poll| entry.version == poll.after_version);
-    Ok(if unchanged || tag.is_known(&headers) { tag.not_modified() } else { tag.json(document) })
+    // A client that is ahead (it asked another pod before) is told "nothing newer", not something older.
+    Ok(if newer && !tag.is_known(&headers) { tag.json(document) } else { tag.not_modified() })
 }
 
 fn list(

@@ -137,8 +137,14 @@ async fn a_long_poll_ends_with_the_change_or_the_time() {
     });
     assert_eq!((poller.0, &poller.2["value"]), (StatusCode::OK, &json!(0.9)));
     assert!(changer.elapsed() < Duration::from_secs(1) && start.elapsed() >= Duration::from_millis(40));
-    let path = "/v1/config/ai/threshold?after_version=5&wait=20ms";
-    assert_eq!(get_path(&app, path).await.0, StatusCode::NOT_MODIFIED);
+    for known in [5, 9] {
+        let path = format!("/v1/config/ai/threshold?after_version={known}&wait=20ms");
+        assert_eq!(
+            get_path(&app, &path).await.0,
+            StatusCode::NOT_MODIFIED,
+            "nothing newer, and nothing older"
+        );
+    }
     let path = "/v1/config/ai/threshold?after_version=4&wait=10s";
     assert_eq!(get_path(&app, path).await.2["version"], 5);
 }
@@ -156,6 +162,18 @@ async fn a_long_poll_ends_with_the_program_and_waits_for_what_is_not_there_yet()
         app.stop.cancel();
     });
     assert_eq!(poller.0, StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
+async fn a_long_poll_follows_a_restored_database_backwards() {
+    let app = loaded();
+    let (poller, ()) = tokio::join!(get_path(&app, "/v1/config/ai/threshold?after_version=3"), async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut restored = row("threshold", 1, Some("0.5"));
+        restored.at.epoch = 2;
+        app.shared.publish(app.shared.snapshot().unwrap().follow(vec![restored]));
+    });
+    assert_eq!((poller.0, &poller.2["version"]), (StatusCode::OK, &json!(1)));
 }
 
 #[tokio::test]

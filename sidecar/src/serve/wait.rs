@@ -45,32 +45,34 @@ impl Query {
     }
 }
 
-/// Waits until the key is newer than `poll.after_version`, the time is over, or the program ends: the values then.
+/// Waits until the key is newer than `poll.after_version`, the time is over, or the program ends: the values then, and
+/// whether the key is newer.
 ///
-/// A restored database (another epoch) ends the wait too: its versions cannot be compared with the client's.
+/// A restored database (another epoch) counts as newer: its versions cannot be compared with the client's.
 pub(super) async fn until_newer(
     app: &App,
     service: &str,
     key: &str,
     poll: Poll,
-) -> Result<Arc<Snapshot>, Problem> {
+) -> Result<(Arc<Snapshot>, bool), Problem> {
     let mut changes = app.shared.changes();
     let start = app.snapshot()?;
     let epoch = start.position.epoch;
-    let is_done = |snapshot: &Snapshot| {
+    let is_newer = |snapshot: &Snapshot| {
         snapshot.position.epoch != epoch
             || snapshot.get(service, key).is_some_and(|entry| entry.version > poll.after_version)
     };
-    if is_done(&start) || poll.wait.is_zero() {
-        return Ok(start);
+    if !is_newer(&start) && !poll.wait.is_zero() {
+        let _place = app.wait()?;
+        tokio::select! {
+            _ = changes.wait_for(|snapshot| snapshot.as_deref().is_some_and(is_newer)) => {}
+            () = tokio::time::sleep(poll.wait) => {}
+            () = app.stop.cancelled() => {}
+        }
     }
-    let _place = app.wait()?;
-    tokio::select! {
-        _ = changes.wait_for(|snapshot| snapshot.as_deref().is_some_and(is_done)) => {}
-        () = tokio::time::sleep(poll.wait) => {}
-        () = app.stop.cancelled() => {}
-    }
-    app.snapshot()
+    let end = app.snapshot()?;
+    let newer = is_newer(&end);
+    Ok((end, newer))
 }
 
 #[cfg(test)]

@@ -127,6 +127,9 @@ impl Sync {
             self.agenda.restored();
             return;
         }
+        if scope == Scope::Full && !first && current.is_ahead_of(&rows) {
+            tracing::warn!(seen = ?current.position, "the database has less than was seen: restored without a new epoch?");
+        }
         let next = if scope == Scope::Full { current.follow(rows) } else { current.merge(rows) };
         if first {
             tracing::info!(values = next.entries().len(), "loaded, ready");

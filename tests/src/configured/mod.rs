@@ -1,5 +1,6 @@
 //! A tenant whose configuration is changed, and sidecars that follow it as processes of this machine.
 
+mod proxy;
 mod sidecar;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::data::{DataServices, Login, RedisLogin};
 use crate::platform::Platform;
 use crate::process::Ready;
 
+pub use proxy::Proxy;
 pub use sidecar::Sidecar;
 
 /// The service whose values are changed.
@@ -83,6 +85,20 @@ impl Configured {
         let TestTenant { role, password, .. } = &self.tenant;
         let address = self.services.tenant_database_address();
         format!("postgres://{role}:{password}@{address}?sslmode=verify-full")
+    }
+
+    /// Puts a proxy between the sidecars that start from now on and a server.
+    pub async fn through_proxy(&self, server: Server) -> Result<Proxy> {
+        let (mut database_url, mut redis_url) = (self.database_url(), self.tenant.redis_url(&self.services));
+        let (url, address) = match server {
+            Server::Redis => (&mut redis_url, self.services.tenant_redis_address()),
+            Server::Postgres => (&mut database_url, self.services.tenant_database_address()),
+        };
+        let address = address.split('/').next().unwrap_or_default().to_owned();
+        let proxy = Proxy::start(&address).await?;
+        *url = url.replace(&address, &proxy.address);
+        self.put_credentials(&database_url, &redis_url)?;
+        Ok(proxy)
     }
 
     /// Commits a change and takes its announcement away: nobody hears of it.
