@@ -103,6 +103,19 @@ impl Precondition {
         Self { if_match: Some(Tags::Listed(vec![tag])), if_none_match: None }
     }
 
+    /// The precondition as the version that the key must have: 0 for no value, none for any. `None` if it cannot be said so.
+    pub fn expected_version(&self) -> Option<Option<i64>> {
+        match (&self.if_match, &self.if_none_match) {
+            (None, None) => Some(None),
+            (None, Some(Tags::Any)) => Some(Some(0)),
+            (Some(Tags::Listed(tags)), None) => match tags.as_slice() {
+                [Tag { weak: false, .. }] => tags[0].version().filter(|version| *version > 0).map(Some),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether the state allows the write: If-Match by strong comparison, If-None-Match by weak.
     pub fn holds(&self, current: Current) -> bool {
         let listed = |tags: &[Tag], strong: bool| {
@@ -139,6 +152,18 @@ mod tests {
 
     fn precondition(if_match: Option<&str>, if_none_match: Option<&str>) -> Precondition {
         Precondition::from_headers(if_match, if_none_match).unwrap()
+    }
+
+    /// Headers that matter, or none.
+    fn tags() -> impl Strategy<Value = Option<String>> {
+        proptest::option::of(prop_oneof![
+            Just("*".to_owned()),
+            Just("\"0\"".to_owned()),
+            Just("\"x\"".to_owned()),
+            Just("W/\"2\"".to_owned()),
+            Just("\"1\", \"2\"".to_owned()),
+            (1i64..4).prop_map(etag),
+        ])
     }
 
     const fn at(version: i64, exists: bool) -> Current {
@@ -193,6 +218,16 @@ mod tests {
             prop_assert!(precondition(Some(&tag), None).holds(at(version, true)));
             prop_assert_eq!(Precondition::version(version).holds(at(other, true)), version == other);
             prop_assert_eq!(not_modified(Some(&tag), other), version == other);
+        }
+
+        #[test]
+        fn an_expected_version_says_the_same(if_match in tags(), if_none_match in tags(), version in 0i64..4, exists: bool) {
+            let current = at(version, exists && version > 0);
+            let asked = precondition(if_match.as_deref(), if_none_match.as_deref());
+            if let Some(expected) = asked.expected_version() {
+                let alive = if current.exists { current.version } else { 0 };
+                prop_assert_eq!(asked.holds(current), expected.is_none_or(|expected| expected == alive));
+            }
         }
 
         #[test]

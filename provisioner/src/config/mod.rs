@@ -1,7 +1,8 @@
 //! Configuration of tenants' services: values with versions, their history, schemas, announcements.
 //!
 //! PostgreSQL is the truth; Redis carries `version=N` and never a value. Pure: [`chain`], [`csv`], [`etag`], [`schema`],
-//! [`value`]. A change takes four round trips ([`write`]), then its announcement ([`publish`]); what was not announced is left
+//! [`value`]. A change is one statement, or four round trips where more has to be
+//! looked at ([`write`]); then comes its announcement ([`publish`]); what was not announced is left
 //! in the outbox ([`outbox`]).
 
 pub mod chain;
@@ -20,7 +21,7 @@ pub mod write;
 use std::{path::Path, sync::Arc};
 
 use contract::{ConfigKey, ServiceName};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgDatabaseError};
 
 use publish::Publisher;
 use schema::{SchemaError, Violation};
@@ -88,18 +89,32 @@ pub enum ConfigError {
     Database(sqlx::Error),
 }
 
+/// SQLSTATEs of the functions that write, see the migrations: there is nothing there; another version than expected; the
+/// value has a schema.
+const NOT_THERE: &str = "AR404";
+const OTHER_VERSION: &str = "AR412";
+const HAS_SCHEMA: &str = "AR428";
+/// JSON that `jsonb` cannot hold: untranslatable_character, numeric_value_out_of_range.
+const UNSTORABLE: [&str; 2] = ["22P05", "22003"];
+
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|found| found == code)
+}
+
 impl From<sqlx::Error> for ConfigError {
     fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
-        match code.as_deref() {
-            // The function's own codes, see migration 0003.
-            Some("AR404") => Self::NoOrganization,
-            Some("AR412") => Self::PreconditionFailed { current: None },
-            // untranslatable_character and numeric_value_out_of_range: JSON that jsonb cannot hold.
-            Some("22P05" | "22003") => {
-                Self::Value(InvalidValue::Unstorable("a number or a character out of range"))
-            }
-            _ => Self::Database(error),
+        if has_code(&error, NOT_THERE) {
+            Self::NoOrganization
+        } else if has_code(&error, OTHER_VERSION) {
+            let told =
+                error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+            let current = told.and_then(PgDatabaseError::detail).and_then(|detail| detail.parse().ok());
+            // 0 says that there is no value.
+            Self::PreconditionFailed { current: current.filter(|version| *version > 0) }
+        } else if UNSTORABLE.iter().any(|code| has_code(&error, code)) {
+            Self::Value(InvalidValue::Unstorable("a number or a character out of range"))
+        } else {
+            Self::Database(error)
         }
     }
 }

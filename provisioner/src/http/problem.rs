@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     config::{ConfigError, etag::InvalidTags, schema::Violation},
-    identity::{TokenError, login::LoginError, throttle::Throttled},
+    identity::{TokenError, login::LoginError, password::PasswordError, throttle::Throttled},
 };
 
 /// A problem of a named sort: `urn:agent-ready:<sort>`.
@@ -92,6 +92,9 @@ impl From<LoginError> for Problem {
             LoginError::NoMembership => named(StatusCode::FORBIDDEN, "no-membership", "No membership")
                 .detail("the user does not belong to this organization, or to any that is ready"),
             LoginError::Database(error) => database(&error),
+            LoginError::Password(PasswordError::Interrupted) => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+                .detail("too many logins at once; try again")
+                .header(header::RETRY_AFTER, HeaderValue::from_static("2")),
             error @ (LoginError::Password(_) | LoginError::Token(_)) => internal(&error),
         }
     }
