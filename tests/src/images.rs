@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::cluster::node;
+use crate::cluster::{external, node};
 use crate::host::Host;
 
 /// A program as an image.
@@ -45,8 +45,8 @@ pub fn hex_digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Imports an image unless the node has this very one; tells whether it did.
-pub async fn import(host: &Host, image: &Image<'_>) -> Result<bool> {
+/// Puts an image on the node, or on those of a `kind` cluster, unless this very one is there; tells whether it did.
+pub async fn import(host: &Host, kind: Option<&str>, image: &Image<'_>) -> Result<bool> {
     let binary = crate::workspace::binary(image.program)?;
     let folder = host.state().join("images");
     fs::create_dir_all(&folder)?;
@@ -58,7 +58,12 @@ pub async fn import(host: &Host, image: &Image<'_>) -> Result<bool> {
         return Ok(false);
     }
     write_archive(image, &stripped(&binary, &folder), &archive)?;
-    node::ctr(host, &["images", "import", &host.inside(&archive).to_string_lossy()]).await?;
+    match kind {
+        Some(cluster) => external::load(cluster, &archive).await?,
+        None => {
+            node::ctr(host, &["images", "import", &host.inside(&archive).to_string_lossy()]).await?;
+        }
+    }
     fs::remove_file(&archive)?;
     fs::write(&stamp, &digest)?;
     Ok(true)

@@ -47,17 +47,20 @@ pub fn controlplane(say: &dyn Fn(&str)) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Makes the folder of names by which the program is its applets.
-pub fn link_applets(program: &Path, folder: &Path) -> Result<()> {
+/// Makes the folder of names by which the program is its applets; those that `assets` has are taken from there, and
+/// told.
+pub fn link_applets(program: &Path, assets: Option<&Path>, folder: &Path) -> Result<Vec<&'static str>> {
     fs::create_dir_all(folder)?;
+    let mut from_assets = Vec::new();
     for applet in APPLETS {
-        let link = folder.join(applet);
-        if fs::read_link(&link).ok().as_deref() != Some(program) {
-            let _ = fs::remove_file(&link);
-            std::os::unix::fs::symlink(program, &link).with_context(|| format!("link {}", link.display()))?;
+        let asset = assets.map(|assets| assets.join(applet)).filter(|asset| asset.is_file());
+        if asset.is_some() {
+            from_assets.push(applet);
         }
+        let (target, link) = (asset.unwrap_or_else(|| program.to_owned()), folder.join(applet));
+        std::os::unix::fs::symlink(target, &link).with_context(|| format!("link {}", link.display()))?;
     }
-    Ok(())
+    Ok(from_assets)
 }
 
 fn build(source: &Path, flags: &str, folder: &Path, program: &Path) -> Result<()> {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::KeyPair;
 use serde_json::json;
 
-use super::kubeconfig::{self, Credential};
+use super::kubeconfig;
 use crate::host::Host;
 use crate::pki::{Authority, write_secret};
 use crate::process::{Component, Ready};
@@ -82,7 +82,7 @@ fn issue(host: &Host, authority: &Authority, files: &Files) -> Result<()> {
         let servers: &[&str] = if file == "kubelet" { &["local", &node, "127.0.0.1"] } else { &[] };
         let issued = authority.issue(file, name, groups, servers)?;
         let ca = authority.certificate_file();
-        kubeconfig::write(&files.kubeconfig(file), &server(host), &ca, &Credential::Certificate(&issued))?;
+        kubeconfig::write(&files.kubeconfig(file), &server(host), &ca, &issued)?;
     }
     let key = KeyPair::generate().context("generate the service accounts' key")?;
     write_secret(&files.pki.join("service-accounts.key"), &key.serialize_pem())?;

@@ -1,7 +1,7 @@
 //! Kubeconfig files, complete in themselves and for their owner alone.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -10,32 +10,30 @@ use serde_json::{Value, json};
 
 use crate::pki::{Issued, write_secret};
 
-/// Who a kubeconfig makes its user.
-pub enum Credential<'a> {
-    /// A client certificate's subject.
-    Certificate(&'a Issued),
-    /// The account of a bearer token.
-    Token(&'a str),
-}
-
-/// Writes a kubeconfig.
-pub fn write(path: &Path, server: &str, ca_file: &Path, credential: &Credential) -> Result<PathBuf> {
+/// Writes a kubeconfig for the subject of a client certificate.
+pub fn write(path: &Path, server: &str, ca_file: &Path, user: &Issued) -> Result<()> {
     let ca = fs::read(ca_file).with_context(|| format!("read {}", ca_file.display()))?;
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    write_secret(path, &serde_json::to_string_pretty(&content(server, &ca, credential))?)?;
-    Ok(path.to_owned())
+    let user = json!({
+        "client-certificate-data": STANDARD.encode(&user.certificate),
+        "client-key-data": STANDARD.encode(&user.key),
+    });
+    write_secret(path, &serde_json::to_string_pretty(&content(server, &ca, &user))?)
 }
 
-fn content(server: &str, ca: &[u8], credential: &Credential) -> Value {
-    let user = match credential {
-        Credential::Certificate(issued) => json!({
-            "client-certificate-data": STANDARD.encode(&issued.certificate),
-            "client-key-data": STANDARD.encode(&issued.key),
-        }),
-        Credential::Token(token) => json!({ "token": token }),
-    };
+/// Writes a kubeconfig for the same cluster as `other`'s and the bearer of a token.
+pub fn with_token(other: &Path, path: &Path, token: &str) -> Result<()> {
+    let text = fs::read_to_string(other).with_context(|| format!("read {}", other.display()))?;
+    let mut content: Value = serde_json::from_str(&text)?;
+    let user = content["users"][0]["user"].as_object_mut().context("a kubeconfig without user")?;
+    user.clear();
+    user.insert("token".to_owned(), json!(token));
+    write_secret(path, &serde_json::to_string_pretty(&content)?)
+}
+
+fn content(server: &str, ca: &[u8], user: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -2,5 +2,7 @@
 
 pub mod build;
 pub mod control_plane;
+pub mod external;
 pub mod kubeconfig;
 pub mod node;
+pub mod source;

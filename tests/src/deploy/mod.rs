@@ -30,7 +30,7 @@ pub async fn deploy(platform: &Platform, say: Say<'_>) -> Result<()> {
     migrate(platform).await?;
     if platform.has_node() {
         for image in &IMAGES {
-            images::import(platform.host(), image).await?;
+            images::import(platform.host(), platform.kind().as_deref(), image).await?;
         }
         apply(platform, &as_pods(platform)?).await?;
         return roll_out(platform, say).await;

@@ -34,10 +34,22 @@ const PORTS: [u16; 10] = [2379, 2380, 5432, 6379, 6432, 6443, 8080, 8443, 8081, 
 /// Written to `platform.json` when the place is made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Layout {
+    /// Process ids and mounts of its own.
+    contained: bool,
+    /// A network of its own, too.
     isolated: bool,
     node_ip: IpAddr,
     host_ip: IpAddr,
     ports: BTreeMap<u16, u16>,
+}
+
+/// The network that components use.
+#[derive(Clone, Copy, Debug)]
+pub enum Network {
+    /// One of their own as root, 127.0.0.1 otherwise.
+    Own,
+    /// The machine's, at this address of it.
+    Shared(IpAddr),
 }
 
 /// The place a platform's components run in.
@@ -63,7 +75,7 @@ impl Host {
     }
 
     /// Makes the place: clears what an earlier platform left in `state`, starts the supervisor, joins the network.
-    pub async fn create(state: &Path, keep: &[PathBuf]) -> Result<Self> {
+    pub async fn create(state: &Path, network: Network, keep: &[PathBuf]) -> Result<Self> {
         fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
         let state = state.canonicalize()?;
         let identity = Identity::of(&state);
@@ -71,18 +83,23 @@ impl Host {
         fs::create_dir_all(state.join("log"))?;
         // Users of components pass through it; what is secret below it has a mode of its own.
         fs::set_permissions(&state, fs::Permissions::from_mode(0o711))?;
-        let isolated = nix::unistd::geteuid().is_root();
+        let contained = nix::unistd::geteuid().is_root();
+        let isolated = contained && matches!(network, Network::Own);
         let supervisor = Supervisor::of(&state);
-        launch_supervisor(&state, &identity, isolated, keep)?;
+        launch_supervisor(&state, &identity, (contained, isolated), keep)?;
         let supervisor_pid = wait_for(&supervisor, &state).await?;
-        let layout = if isolated {
-            let (host_ip, node_ip) = network::join(&identity, supervisor_pid)?;
-            let ports = PORTS.iter().map(|port| (*port, *port)).collect();
-            Layout { isolated, node_ip: node_ip.into(), host_ip: host_ip.into(), ports }
-        } else {
-            let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            Layout { isolated, node_ip: local, host_ip: local, ports: free_ports()? }
+        let (node_ip, host_ip, ports) = match network {
+            Network::Own if isolated => {
+                let (host_ip, node_ip) = network::join(&identity, supervisor_pid)?;
+                (node_ip.into(), host_ip.into(), PORTS.iter().map(|port| (*port, *port)).collect())
+            }
+            Network::Own => {
+                let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                (local, local, free_ports(local)?)
+            }
+            Network::Shared(address) => (address, address, free_ports(address)?),
         };
+        let layout = Layout { contained, isolated, node_ip, host_ip, ports };
         fs::write(state.join("platform.json"), serde_json::to_vec_pretty(&layout)?)?;
         let host = Self { state, identity, supervisor, supervisor_pid, layout };
         if isolated {
@@ -115,7 +132,7 @@ impl Host {
     /// A path below the state folder as the components see it.
     pub fn inside(&self, path: &Path) -> PathBuf {
         match path.strip_prefix(&self.state) {
-            Ok(rest) if self.layout.isolated => Path::new(INSIDE).join(rest),
+            Ok(rest) if self.layout.contained => Path::new(INSIDE).join(rest),
             _ => path.to_owned(),
         }
     }
@@ -134,7 +151,7 @@ impl Host {
 
     /// Gives a file or folder to `user`, as root; otherwise everything has one owner anyway.
     pub fn give(&self, path: &Path, user: &str) -> Result<()> {
-        if self.layout.isolated {
+        if self.layout.contained {
             let (uid, gid) = crate::supervisor::ids(user)?;
             std::os::unix::fs::chown(path, Some(uid), Some(gid))
                 .with_context(|| format!("give {} to {user}", path.display()))?;
@@ -147,7 +164,7 @@ impl Host {
         &self.identity
     }
 
-    /// Whether the components have namespaces of their own, and root's rights in them.
+    /// Whether the components have a network of their own, and root's rights in it.
     pub fn isolated(&self) -> bool {
         self.layout.isolated
     }
@@ -179,7 +196,7 @@ impl Host {
 
     /// A path inside the components' mount namespace as the caller can open it.
     pub fn outside(&self, inside: &str) -> PathBuf {
-        if self.layout.isolated {
+        if self.layout.contained {
             PathBuf::from(format!("/proc/{}/root{inside}", self.supervisor_pid))
         } else {
             PathBuf::from(inside)
@@ -257,16 +274,23 @@ async fn is_ready(ready: &Ready) -> bool {
     }
 }
 
-fn launch_supervisor(state: &Path, identity: &Identity, isolated: bool, keep: &[PathBuf]) -> Result<()> {
+fn launch_supervisor(
+    state: &Path,
+    identity: &Identity,
+    (contained, isolated): (bool, bool),
+    keep: &[PathBuf],
+) -> Result<()> {
     let program = crate::workspace::binary("platform")?;
     let log = fs::File::create(state.join("log/supervisor.log"))?;
     let mut command = std::process::Command::new("setsid");
+    if contained {
+        command.args(["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"]);
+    }
     if isolated {
-        let namespaces = ["--net", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"];
-        command.arg("unshare").args(namespaces);
+        command.arg("--net");
     }
     command.arg(program).arg("supervise").arg("--state").arg(state);
-    if isolated {
+    if contained {
         command.arg("--isolated");
         for folder in keep {
             command.arg("--keep").arg(folder);
@@ -290,11 +314,11 @@ async fn wait_for(supervisor: &Supervisor, state: &Path) -> Result<i32> {
     bail!("the supervisor does not answer:\n{log}")
 }
 
-fn free_ports() -> Result<BTreeMap<u16, u16>> {
+fn free_ports(address: IpAddr) -> Result<BTreeMap<u16, u16>> {
     // All are held until the last is found, so that they differ.
     let mut held = Vec::new();
     for usual in PORTS {
-        held.push((usual, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?));
+        held.push((usual, TcpListener::bind((address, 0)).context("find a free port")?));
     }
     held.iter().map(|(usual, listener)| Ok((*usual, listener.local_addr()?.port()))).collect()
 }

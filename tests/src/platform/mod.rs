@@ -77,13 +77,12 @@ impl Platform {
     /// The platform in `state`: what runs is kept, what is missing or older than its program is brought up to date.
     pub async fn up(state: &Path, purpose: Purpose, say: Say<'_>) -> Result<Self> {
         let _lock = lock(state)?;
-        let platform = match Self::attach(state).await {
-            Ok(platform) => platform.or_again(say).await?,
-            Err(_) => {
-                let (source, reason) = source::choose(&Surroundings::look())?;
-                say(&format!("cluster: {reason}"));
-                start::start(state, source, purpose, say).await?
-            }
+        let platform = if let Ok(platform) = Self::attach(state).await {
+            platform.or_again(say).await?
+        } else {
+            let (source, reason) = source::choose(&Surroundings::look())?;
+            say(&format!("cluster: {reason}"));
+            start::start(state, source, purpose, say).await?
         };
         crate::deploy::deploy(&platform, say).await?;
         Ok(platform)
@@ -188,12 +187,8 @@ impl Platform {
     /// Writes a kubeconfig for the bearer of a token.
     pub fn write_kubeconfig(&self, name: &str, token: &str) -> Result<PathBuf> {
         let path = control_plane::Files::of(&self.host).kubeconfig(&format!("account-{name}"));
-        kubeconfig::write(
-            &path,
-            &control_plane::server(&self.host),
-            &self.ca_file(),
-            &Credential::Token(token),
-        )
+        kubeconfig::with_token(&self.kubeconfig(), &path, token)?;
+        Ok(path)
     }
 
     /// Where PostgreSQL, Redis and (unless it is someone else's) the apiserver are reached.
