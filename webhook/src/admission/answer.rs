@@ -130,7 +130,11 @@ mod tests {
     #[test]
     fn an_unknown_state_is_worth_another_try() {
         let unknown = Verdict::refuse(Refusal::unknown_state("shop", "no answer"));
-        assert!(String::from_utf8(encode("u", &unknown)).unwrap().contains(r#""code":503,"reason":"ServiceUnavailable""#));
+        assert!(
+            String::from_utf8(encode("u", &unknown))
+                .unwrap()
+                .contains(r#""code":503,"reason":"ServiceUnavailable""#)
+        );
     }
 
     #[test]

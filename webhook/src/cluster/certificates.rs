@@ -132,3 +132,7 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "certificates_tests.rs"]
+mod tests;

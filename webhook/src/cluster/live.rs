@@ -136,3 +136,7 @@ async fn in_time<T>(read: impl Future<Output = Result<T, kube::Error>>) -> Resul
         Err(_) => Err(format!("the API server did not answer within {READ_TIME_MAX:?}")),
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

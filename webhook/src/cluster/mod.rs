@@ -2,6 +2,8 @@
 
 pub mod certificates;
 pub mod configurations;
+#[cfg(test)]
+mod fake;
 pub mod live;
 pub mod material;
 pub mod registration;

@@ -19,6 +19,16 @@ const DRAIN_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a body may take.
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// A short name of a problem for metrics.
+pub fn code(problem: &Problem) -> &'static str {
+    match problem.status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "content-type",
+        StatusCode::PAYLOAD_TOO_LARGE => "too-long",
+        StatusCode::REQUEST_TIMEOUT => "too-slow",
+        _ => "broken-off",
+    }
+}
+
 /// The body, or what is wrong with it.
 pub async fn read(request: Request) -> Result<Bytes, Problem> {
     let (parts, body) = request.into_parts();

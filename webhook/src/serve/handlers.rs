@@ -89,7 +89,7 @@ async fn respond(State(app): State<App>, endpoint: Endpoint, request: Request) -
     let body = match body::read(request).await {
         Ok(body) => body,
         Err(problem) => {
-            app.metrics.bad_request(problem.status.canonical_reason().unwrap_or("other"));
+            app.metrics.bad_request(body::code(&problem));
             return problem.into_response();
         }
     };
