@@ -53,7 +53,7 @@ pub enum Defect {
     OwnerNotBound(String),
     /// A binding for everybody.
     BindingForEverybody(String),
-    /// No LimitRange with default limits and requests for containers.
+    /// No LimitRange with default limits, default requests and a positive least for containers.
     LimitRangeMissing,
     /// No Pod Security level is enforced, or one that isolates nothing.
     PodSecurity(Option<String>),
@@ -100,7 +100,7 @@ impl fmt::Display for Defect {
             }
             Self::BindingForEverybody(name) => write!(f, "RoleBinding {name} gives a role to everybody"),
             Self::LimitRangeMissing => {
-                f.write_str("no LimitRange with default requests and limits of cpu and memory for containers")
+                f.write_str("no LimitRange with default requests, limits and a positive min of cpu and memory for containers")
             }
             Self::PodSecurity(None) => {
                 write!(f, "label {}enforce is missing (baseline or restricted)", names::POD_SECURITY_PREFIX)

@@ -23,7 +23,8 @@ pub fn resource_quota(tenant: &Tenant) -> ResourceQuota {
     }
 }
 
-/// LimitRange `tenant-limits`: defaults for containers that say nothing, because a quota refuses pods without requests.
+/// LimitRange `tenant-limits`: defaults for containers that say nothing, because a quota refuses pods without requests;
+/// and a least, because explicit zeros count as nothing against the quota and mean "no limit" to the kubelet.
 pub fn limit_range(namespace: &str) -> LimitRange {
     let amounts = |cpu: &str, memory: &str| {
         Some(
@@ -39,6 +40,7 @@ pub fn limit_range(namespace: &str) -> LimitRange {
                 type_: "Container".to_owned(),
                 default: amounts("500m", "512Mi"),
                 default_request: amounts("50m", "64Mi"),
+                min: amounts("1m", "1Mi"),
                 ..LimitRangeItem::default()
             }],
         }),

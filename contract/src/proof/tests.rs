@@ -145,7 +145,15 @@ fn what_opens_everything_beside_it_is_seen() {
         json!({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}),
         json!({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/1"}}, {"ipBlock": {"cidr": "128.0.0.0/1"}}]}]}),
         json!({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}]}]}),
+        json!({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/2"}}, {"ipBlock": {"cidr": "64.0.0.0/2"}},
+            {"ipBlock": {"cidr": "128.0.0.0/2"}}, {"ipBlock": {"cidr": "192.0.0.0/2"}}]}]}),
         json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {}}]}]}),
+        json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": "Exists"}]}}]}]}),
+        json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {"matchExpressions": [
+            {"key": "x", "operator": "NotIn", "values": ["y"]}]}}]}]}),
+        json!({"podSelector": {}, "ingress": [{"ports": [
+            {"protocol": "TCP", "port": 30001, "endPort": 65535}, {"port": 1, "endPort": 30000}]}]}),
         json!({"podSelector": {}, "ingress": [{"ports": [{"protocol": "TCP"}]}]}),
         json!({"podSelector": {}, "ingress": [{"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]}]}),
     ] {
@@ -161,6 +169,10 @@ fn narrower_policies_are_the_tenants_right() {
         json!({"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]}),
         json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}]}]}),
         json!({"podSelector": {}, "policyTypes": ["Ingress"], "egress": [{}]}),
+        json!({"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {"matchExpressions": [
+            {"key": "team", "operator": "In", "values": ["web"]}]}}]}]}),
+        json!({"podSelector": {}, "ingress": [{"ports": [
+            {"protocol": "UDP", "port": 1, "endPort": 30000}, {"port": 30001, "endPort": 65535}]}]}),
     ] {
         check(|c| c.network_policies.push(policy(&spec)), &[]);
     }
