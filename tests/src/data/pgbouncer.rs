@@ -30,11 +30,11 @@ fn settings(host: &Host) -> String {
     let folder = host.inside(&host.state().join("pgbouncer"));
     let folder = folder.display();
     let address = if host.isolated() { "0.0.0.0".to_owned() } else { host.node_ip().to_string() };
-    let (port, server_port, pooler) =
-        (host.port(PGBOUNCER_PORT), host.port(POSTGRES_PORT), contract::sql::POOLER);
+    let (port, server, server_port) = (host.port(PGBOUNCER_PORT), host.node_ip(), host.port(POSTGRES_PORT));
+    let pooler = contract::sql::POOLER;
     format!(
         "[databases]
-{DATABASE} = host=127.0.0.1 port={server_port} dbname={DATABASE}
+{DATABASE} = host={server} port={server_port} dbname={DATABASE}
 
 [pgbouncer]
 listen_addr = {address}
