@@ -14,10 +14,9 @@ impl Server {
         let mut present = self.0.lock().unwrap();
         let version = present.as_ref().map(|secret| secret["metadata"]["resourceVersion"].clone());
         match (method, version) {
-            ("GET", None) => failure(404, "NotFound"),
+            ("GET" | "PUT", None) => failure(404, "NotFound"),
             ("GET", Some(_)) => (200, present.clone().unwrap()),
             ("POST", Some(_)) => failure(409, "AlreadyExists"),
-            ("PUT", None) => failure(404, "NotFound"),
             ("PUT", Some(version)) if body["metadata"]["resourceVersion"] != version => {
                 failure(409, "Conflict")
             }

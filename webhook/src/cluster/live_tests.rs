@@ -51,7 +51,7 @@ async fn errors_are_unknown() {
 #[tokio::test]
 async fn silence_is_unknown_after_the_deadline() {
     let started = tokio::time::Instant::now();
-    let state = read(|| std::future::pending()).await;
+    let state = read(std::future::pending).await;
     assert!(matches!(state, NamespaceState::Unknown(why) if why.contains("did not answer within 1.8s")));
     assert_eq!(started.elapsed().as_secs(), READ_TIME_MAX.as_secs());
 }
