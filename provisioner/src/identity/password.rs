@@ -1,15 +1,19 @@
 //! Password hashing with Argon2id, on threads of its own, as many as there are cores.
 //!
-//! Not on the runtime's blocking threads: each of these would keep its own 19 MiB in the allocator after its first hash.
+//! Not on the runtime's blocking threads: each of these would keep its own 19 MiB and more in the allocator.
 
 use std::{
+    cell::RefCell,
     sync::{Arc, LazyLock, Mutex, PoisonError, mpsc},
     thread,
 };
 
 use argon2::{
-    Argon2, PasswordHasher, PasswordVerifier,
-    password_hash::{self, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        self,
+        phc::{Output, ParamsString, PasswordHash, Salt},
+    },
 };
 use tokio::sync::oneshot;
 
@@ -114,8 +118,37 @@ impl Passwords {
     }
 }
 
+thread_local! {
+    /// The memory of this thread's hashes: used again and again, for the allocator would not give it back between two.
+    static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The hash of `password` with these parameters and this salt.
+fn derive(argon2: &Argon2<'_>, password: &str, salt: &[u8]) -> Result<Output, password_hash::Error> {
+    let blocks = argon2.params().block_count();
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = output
+        .get_mut(..argon2.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN))
+        .ok_or(password_hash::Error::OutputSize)?;
+    MEMORY.with_borrow_mut(|memory| {
+        if memory.len() < blocks {
+            memory.resize(blocks, Block::default());
+        }
+        argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut memory[..blocks])
+    })?;
+    Ok(Output::new(output)?)
+}
+
 fn hash_now(password: &str) -> Result<String, password_hash::Error> {
-    let hash: PasswordHash = Argon2::default().hash_password(password.as_bytes())?;
+    let (argon2, salt) = (Argon2::default(), rand::random::<[u8; 16]>());
+    let output = derive(&argon2, password, &salt)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::default().ident(),
+        version: Some(Version::default().into()),
+        params: ParamsString::try_from(argon2.params())?,
+        salt: Some(Salt::new(&salt)?),
+        hash: Some(output),
+    };
     Ok(hash.to_string())
 }
 
@@ -126,11 +159,15 @@ fn verify_now(password: &str, stored: Option<&str>) -> Result<bool, password_has
     // Ready before the first check, so that no unknown user's check pays for making it.
     let nobody = NOBODY.as_deref().ok_or(password_hash::Error::Crypto)?;
     let hash = PasswordHash::new(stored.unwrap_or(nobody))?;
-    match Argon2::default().verify_password(password.as_bytes(), &hash) {
-        Ok(()) => Ok(stored.is_some()),
-        Err(password_hash::Error::PasswordInvalid) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+        return Err(password_hash::Error::Crypto);
+    };
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
+    let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash)?);
+    // Compared in constant time: that is what `Output`'s equality is.
+    let same = derive(&argon2, password, salt)? == *expected;
+    Ok(same && stored.is_some())
 }
 
 #[cfg(test)]
@@ -147,6 +184,15 @@ mod tests {
         assert!(passwords.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify("Correct horse".into(), Some(hash.clone())).await.unwrap());
         assert_ne!(hash, passwords.hash("correct horse".into()).await.unwrap());
+    }
+
+    #[test]
+    fn hashes_are_the_librarys_in_both_directions() {
+        use argon2::{PasswordHasher as _, PasswordVerifier as _};
+        let ours = hash_now("correct horse").unwrap();
+        Argon2::default().verify_password(b"correct horse", ours.as_str()).unwrap();
+        let theirs: PasswordHash = Argon2::default().hash_password(b"correct horse").unwrap();
+        assert!(verify_now("correct horse", Some(&theirs.to_string())).unwrap());
     }
 
     #[tokio::test]

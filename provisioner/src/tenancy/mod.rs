@@ -252,7 +252,7 @@ impl Tenancy {
             }
         };
         match end {
-            End::Committed => Some(Answer::Created(effects::created(&run))),
+            End::Committed => run.created().map(Answer::Created),
             End::Undone(cause) => Some(Answer::Failed(cause)),
             End::NotOurs => None,
         }

@@ -115,6 +115,7 @@ struct State {
     progress: Progress,
     records: [StepRecord; Step::ALL.len()],
     outputs: Outputs,
+    created: Option<Created>,
 }
 
 impl Run {
@@ -127,7 +128,7 @@ impl Run {
         progress: Progress,
         outputs: Outputs,
     ) -> Arc<Self> {
-        let state = Mutex::new(State { progress, records: Default::default(), outputs });
+        let state = Mutex::new(State { progress, records: Default::default(), outputs, created: None });
         let (password, password_expected) = password;
         Arc::new(Self { operation, lease, password, password_expected, deadline, state })
     }
@@ -149,6 +150,16 @@ impl Run {
     /// Keeps what a step found out.
     pub fn remember(&self, change: impl FnOnce(&mut Outputs)) {
         change(&mut self.lock().outputs);
+    }
+
+    /// Keeps the answer that was committed.
+    pub fn answer_with(&self, created: Created) {
+        self.lock().created = Some(created);
+    }
+
+    /// The answer that was committed by this run.
+    pub fn created(&self) -> Option<Created> {
+        self.lock().created.clone()
     }
 
     /// How a step went so far.

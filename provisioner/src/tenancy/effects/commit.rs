@@ -12,25 +12,36 @@ use crate::tenancy::{
 
 /// Commits. Doing it twice is doing it once: the second finds the operation committed.
 pub async fn commit(world: &World, run: &Run) -> Result<(), Failure> {
+    let created = created(run);
     let commit = Commit {
         pool: world.platform.clone(),
         epoch: run.lease.epoch,
         operation: run.operation.clone(),
         outputs: run.outputs(),
-        answer: answer(run),
+        answer: serde_json::to_value(Answer::Created(created.clone())).unwrap_or_default(),
         steps: Step::ALL.map(|step| run.record(step)).to_vec(),
     };
-    let committed = uncancelled(world.call_max, commit.write()).await?;
-    if committed {
-        Ok(())
-    } else {
+    match uncancelled(world.call_max, commit.write()).await? {
+        Committed::Now => run.answer_with(created),
+        Committed::Before => {}
         // Turning back finds out that it is not ours.
-        Err(Failure::permanent(CauseKind::Refused, "another replica took the operation over"))
+        Committed::Not => {
+            return Err(Failure::permanent(CauseKind::Refused, "another replica took the operation over"));
+        }
     }
+    Ok(())
+}
+
+/// What came of a try to commit.
+enum Committed {
+    Now,
+    /// By an earlier try whose end was not heard of; the answer of then is in the journal.
+    Before,
+    Not,
 }
 
 /// The organization as it is answered from now on.
-pub(crate) fn created(run: &Run) -> Created {
+fn created(run: &Run) -> Created {
     let operation = &run.operation;
     let mut steps = run.step_reports();
     // The answer is written by the step that ends with it.
@@ -48,10 +59,6 @@ pub(crate) fn created(run: &Run) -> Created {
     }
 }
 
-fn answer(run: &Run) -> serde_json::Value {
-    serde_json::to_value(Answer::Created(created(run))).unwrap_or_default()
-}
-
 struct Commit {
     pool: PgPool,
     epoch: i64,
@@ -62,15 +69,15 @@ struct Commit {
 }
 
 impl Commit {
-    async fn write(self) -> Result<bool, sqlx::Error> {
+    async fn write(self) -> Result<Committed, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         if !self.end_operation(&mut transaction).await? {
             transaction.rollback().await?;
-            return self.is_committed().await;
+            return Ok(if self.is_committed().await? { Committed::Before } else { Committed::Not });
         }
         self.write_first_quota(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Committed::Now)
     }
 
     /// Ends the operation if it is still ours, and with it the steps, the organization and its owner.

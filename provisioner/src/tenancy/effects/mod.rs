@@ -14,8 +14,6 @@ use contract::baseline::PlatformPeer;
 use kube::{Api, Client};
 use sqlx::PgPool;
 
-pub(crate) use commit::created;
-
 use super::{Effects, Failure, MasterKey, RedisUsers, Run, Step};
 use crate::identity::password::Passwords;
 
