@@ -12,12 +12,14 @@ use tests::attacks::{
 use tests::data::{DataServices, Login, RedisLogin};
 
 /// The data services with the schema, two tenants on them, and the tenants' removal whatever the test came to.
-async fn with_tenants<T, F: Future<Output = Result<T>>>(test: impl FnOnce(DataServices, Pair) -> F) -> T {
-    let services = tests::data::shared().await.unwrap();
-    let pair = Pair::create(&services).await.unwrap();
+async fn with_tenants<F: Future<Output = Result<()>>>(
+    test: impl FnOnce(DataServices, Pair) -> F,
+) -> Result<()> {
+    let services = tests::data::shared().await?;
+    let pair = Pair::create(&services).await?;
     let result = test(services.clone(), pair.clone()).await;
-    pair.remove(&services).await.unwrap();
-    result.unwrap()
+    pair.remove(&services).await?;
+    result
 }
 
 /// Runs attacks, and fails unless the victim's data and the schema are as before.
@@ -47,45 +49,45 @@ async fn try_all(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_reaches_nothing_through_the_pooler() {
+async fn a_tenant_reaches_nothing_through_the_pooler() -> Result<()> {
     with_tenants(|services, pair| async move {
         let login = pair.attacker.options(&services, &services.tenant_database_address())?;
         try_all(services, pair, login, tenant_list::all()).await
     })
-    .await;
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_reaches_nothing_without_the_pooler() {
+async fn a_tenant_reaches_nothing_without_the_pooler() -> Result<()> {
     with_tenants(|services, pair| async move {
         let login = pair.attacker.options(&services, &services.direct_database_address())?;
         try_all(services, pair, login, tenant_list::all()).await
     })
-    .await;
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_role_cannot_widen_itself() {
+async fn the_service_role_cannot_widen_itself() -> Result<()> {
     with_tenants(|services, pair| async move {
         let login = services.options(Login::Service)?;
         let list = [service_list::ESCALATIONS, service_list::COORDINATION].concat();
         try_all(services, pair, login, list).await
     })
-    .await;
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_platform_role_cannot_widen_itself() {
+async fn the_platform_role_cannot_widen_itself() -> Result<()> {
     with_tenants(|services, pair| async move {
         let login = services.options(Login::Platform)?;
         try_all(services, pair, login, service_list::ESCALATIONS.to_vec()).await
     })
-    .await;
+    .await
 }
 
 /// The control: own rows are seen, the same statement shows a superuser the victim's, and the judge says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_attacks_would_be_noticed_if_they_worked() {
+async fn the_attacks_would_be_noticed_if_they_worked() -> Result<()> {
     with_tenants(|services, pair| async move {
         let read = tenant_list::READS[0];
         for address in [services.tenant_database_address(), services.direct_database_address()] {
@@ -101,12 +103,12 @@ async fn the_attacks_would_be_noticed_if_they_worked() {
         assert_eq!(attacks::run(&[become_owner], &superuser, &pair).await?.len(), 1);
         Ok(())
     })
-    .await;
+    .await
 }
 
 /// D2: over every table with an organization, a query without a WHERE clause stays in the transaction's organization.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_stays_in_one_organization_on_every_table() {
+async fn the_service_stays_in_one_organization_on_every_table() -> Result<()> {
     with_tenants(|services, pair| async move {
         let mut superuser = PgConnection::connect_with(&services.options(Login::Superuser)?).await?;
         let tables: Vec<String> = sqlx::query_scalar(
@@ -134,7 +136,7 @@ async fn the_service_stays_in_one_organization_on_every_table() {
         }
         Ok(())
     })
-    .await;
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,18 +156,18 @@ async fn the_catalogue_keeps_the_rules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_does_nothing_in_redis_but_subscribe_to_its_own() {
+async fn a_tenant_does_nothing_in_redis_but_subscribe_to_its_own() -> Result<()> {
     with_tenants(|services, pair| async move {
         let defects = redis_list::run(&services, &pair).await?;
         assert!(defects.is_empty(), "{defects:#?}");
         Ok(())
     })
-    .await;
+    .await
 }
 
 /// The control: what the contract gives works, and no more arrives than the tenant's own.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_hears_its_own_announcements() {
+async fn a_tenant_hears_its_own_announcements() -> Result<()> {
     use futures::StreamExt as _;
 
     with_tenants(|services, pair| async move {
@@ -182,5 +184,5 @@ async fn a_tenant_hears_its_own_announcements() {
         assert!(channel.is_some_and(|name| name.contains(&pair.attacker.organization.to_string())));
         Ok(())
     })
-    .await;
+    .await
 }
