@@ -141,6 +141,11 @@ impl Platform {
         &self.data
     }
 
+    /// Whether the cluster's network enforces NetworkPolicies: kind's does, the local node's bridge does not.
+    pub fn enforces_network_policies(&self) -> bool {
+        self.started.source == Source::Kind
+    }
+
     /// Whether pods run. Without root there is an apiserver but no node.
     pub fn has_node(&self) -> bool {
         self.started.no_node.is_none()
