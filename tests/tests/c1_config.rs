@@ -7,8 +7,10 @@ use std::future::Future;
 use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tests::Platform;
 use tests::api::{Answer, Api, Organization};
+use tests::data::Login;
 
 /// An organization and its owner's session, and its removal whatever the test came to.
 async fn with_owner<F: Future<Output = Result<()>>>(test: impl FnOnce(Api, Organization) -> F) -> Result<()> {
@@ -166,6 +168,80 @@ async fn a_schema_guards_its_key() -> Result<()> {
         owner.delete(&format!("{path}/schema")).await?.expect(204)?;
         owner.delete(&format!("{path}/schema")).await?.problem(404)?;
         owner.put(&path, json!({"value": "anything"})).await?.expect(200)?;
+        Ok(())
+    })
+    .await
+}
+
+/// A schema and a value that it refuses, sent at once: one of the two is refused, whichever comes second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_and_a_schema_do_not_slip_past_each_other() -> Result<()> {
+    with_owner(|owner, organization| async move {
+        let (mut value_won, mut schema_won) = (0, 0);
+        for round in 0..30 {
+            let path = format!("{}/race/k{round}", organization.configs());
+            owner.put(&path, json!({"value": 1})).await?.expect(201)?;
+            let schema = format!("{path}/schema");
+            let (value, schema) = tokio::join!(
+                owner.put(&path, json!({"value": "text"})),
+                owner.put(&schema, json!({"type": "number"}))
+            );
+            match (value?.status.as_u16(), schema?.status.as_u16()) {
+                (200, 422) => value_won += 1,
+                (422, 204) => schema_won += 1,
+                both => anyhow::bail!("value and schema: {both:?}"),
+            }
+        }
+        assert_eq!(value_won + schema_won, 30);
+        Ok(())
+    })
+    .await
+}
+
+/// sqlx's `begin()` is not cancel-safe: requests that are given up must leave no transaction behind, nor an organization set
+/// in one.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_leave_take_nothing_with_them() -> Result<()> {
+    with_owner(|owner, organization| async move {
+        let platform = Platform::shared().await?;
+        let path = format!("{}/ai/left", organization.configs());
+        let mut leaving = tokio::task::JoinSet::new();
+        for number in 0..300_u64 {
+            let (owner, path) = (owner.clone(), path.clone());
+            leaving.spawn(async move {
+                let asked = async {
+                    match number % 3 {
+                        0 => owner.get(&path).await,
+                        1 => owner.put(&path, json!({"value": number})).await,
+                        _ => owner.post(&format!("{path}/rollback"), json!({"version": 1})).await,
+                    }
+                };
+                let patience = std::time::Duration::from_micros(500 * (number % 60));
+                let _ = tokio::time::timeout(patience, asked).await;
+            });
+        }
+        while leaving.join_next().await.is_some() {}
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let mut superuser = PgConnection::connect_with(&platform.data().options(Login::Superuser)?).await?;
+        let open: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'agent_ready_service'
+             AND state LIKE 'idle in transaction%' AND state_change < now() - interval '500 ms'",
+        )
+        .fetch_one(&mut superuser)
+        .await?;
+        assert_eq!(open, 0, "transactions that nobody ends");
+        let last = owner.put(&path, json!({"value": "still here"})).await?.expect(200)?.json();
+        let broken: Option<i64> = sqlx::query_scalar("SELECT config_history_verify($1)")
+            .bind(organization.tenant.organization.0)
+            .fetch_one(&mut superuser)
+            .await?;
+        assert_eq!(broken, None);
+        let recorded: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM config_history WHERE org_id = $1 AND key = 'left'")
+                .bind(organization.tenant.organization.0)
+                .fetch_one(&mut superuser)
+                .await?;
+        assert_eq!(last["version"].as_i64(), Some(recorded), "each version is recorded");
         Ok(())
     })
     .await
