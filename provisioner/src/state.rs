@@ -17,7 +17,9 @@ use crate::{
 };
 
 /// How long a request waits for a connection to PostgreSQL.
-const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+const ACQUIRE_MAX: Duration = Duration::from_secs(10);
+/// Connections that are kept ready: a login costs milliseconds.
+const CONNECTIONS_MIN: u32 = 4;
 /// How long an idle connection is taken to be alive without asking.
 const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 
@@ -62,6 +64,7 @@ impl AppState {
 pub fn pool(url: &str, ca_file: Option<&Path>, connections: u32) -> anyhow::Result<PgPool> {
     let options = PgPoolOptions::new()
         .max_connections(connections)
+        .min_connections(CONNECTIONS_MIN.min(connections))
         .acquire_timeout(ACQUIRE_MAX)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {

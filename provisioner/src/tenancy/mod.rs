@@ -53,6 +53,8 @@ use crate::settings::{SagaSettings, ServeSettings};
 
 /// Parts of a lease: it is renewed after each, and given up when only one is left, so that no call outlives it.
 const LEASE_PARTS: u32 = 3;
+/// How long opening an operation may take: nothing is held meanwhile, so a busy database is waited for.
+const OPEN_MAX: Duration = Duration::from_secs(15);
 /// Creations that one replica runs at once.
 const RUNNING_MAX: usize = 64;
 
@@ -193,7 +195,7 @@ impl Tenancy {
     ) -> Result<Opened, Failure> {
         let (journal, worker, lease) = (self.journal.clone(), self.worker, self.saga.lease());
         let (subject, key) = (asking.subject.to_owned(), asking.key.cloned());
-        uncancelled(self.world.call_max, async move {
+        uncancelled(OPEN_MAX, async move {
             let opening = Opening {
                 creation: &creation,
                 operation: &operation,
