@@ -4,7 +4,7 @@
 set -eu
 . "$(dirname "$0")/tools.sh"
 
-install_packages
+install_packages wrk
 check_toolchains
 command -v wrk >/dev/null 2>&1 || { say "installing: wrk" && as_root apt-get install -y --no-install-recommends wrk >.local/apt.log 2>&1; }
 say "building release programs"

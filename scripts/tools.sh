@@ -23,8 +23,9 @@ missing() {
     command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || printf '%s ' "$2"
 }
 
-# The packages of which a program is missing.
+# The packages of which a program is missing; arguments are further programs that are packages of their name.
 missing_packages() {
+    for program in "$@"; do missing "$program" "$program"; done
     missing cc build-essential
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || printf 'postgresql '
     missing redis-server redis-server
@@ -39,7 +40,7 @@ missing_packages() {
 
 # Installs what is missing, without starting services of the machine.
 install_packages() {
-    packages=$(missing_packages)
+    packages=$(missing_packages "$@")
     [ -n "$packages" ] || return 0
     command -v apt-get >/dev/null 2>&1 || fail "install these (as this distribution calls them): $packages"
     say "installing: $packages"

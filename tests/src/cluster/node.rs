@@ -23,8 +23,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// Why no node can run here, or `None`.
 pub fn obstacle(host: &Host) -> Option<String> {
-    if !host.isolated() {
-        return Some("not root: no containers".into());
+    if let Some(reason) = host.why_plain() {
+        return Some(format!("{reason}, so no containers"));
     }
     let programs = ["containerd", "runc", "nft", "ip"];
     let missing: Vec<&str> = programs.into_iter().filter(|program| find(program).is_none()).collect();

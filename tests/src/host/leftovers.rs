@@ -50,8 +50,7 @@ pub async fn clear(state: &Path, identity: &Identity) -> Result<()> {
 
 fn processes(state: &Path, identity: &Identity) -> Vec<i32> {
     let mut processes = marked(identity);
-    if !nix::unistd::geteuid().is_root() {
-        // As root the recorded ids are those of a process namespace, which ends as a whole.
+    if !state.join(record::INSIDE).exists() {
         processes.extend(record::running(state));
     }
     processes
@@ -86,7 +85,7 @@ fn empty(state: &Path) -> Result<()> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        if name == "log" || name == "crashes.log" || name == "lock" {
+        if ["log", "log.previous", "crashes.log", "lock"].iter().any(|kept| name == *kept) {
             continue;
         }
         let path = entry.path();

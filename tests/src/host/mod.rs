@@ -4,52 +4,40 @@
 //! the machine itself, on 127.0.0.1 with free ports.
 
 mod cgroups;
+mod create;
 mod identity;
 mod leftovers;
 mod network;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
+pub use create::Network;
 pub use identity::Identity;
 
 use crate::process::{Component, Output, Phase, Ready, Status};
-use crate::supervisor::MARKER;
 use crate::supervisor::client::Supervisor;
 
 /// The state folder as isolated programs see it.
 const INSIDE: &str = "/run/agent-ready";
 
-/// Ports by their usual number: with namespaces of its own a platform uses just these.
-const PORTS: [u16; 10] = [2379, 2380, 5432, 6379, 6432, 6443, 8080, 8443, 8081, 9090];
-
 /// Written to `platform.json` when the place is made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Layout {
-    /// Process ids and mounts of its own.
-    contained: bool,
+    /// Why there are no process ids and mounts of its own, if so.
+    plain: Option<String>,
     /// A network of its own, too.
     isolated: bool,
     node_ip: IpAddr,
     host_ip: IpAddr,
     ports: BTreeMap<u16, u16>,
-}
-
-/// The network that components use.
-#[derive(Clone, Copy, Debug)]
-pub enum Network {
-    /// One of their own as root, 127.0.0.1 otherwise.
-    Own,
-    /// The machine's, at this address of it.
-    Shared(IpAddr),
 }
 
 /// The place a platform's components run in.
@@ -72,40 +60,6 @@ impl Host {
         let supervisor = Supervisor::of(&state);
         let supervisor_pid = supervisor.pid().await?;
         Ok(Self { state, identity, supervisor, supervisor_pid, layout })
-    }
-
-    /// Makes the place: clears what an earlier platform left in `state`, starts the supervisor, joins the network.
-    pub async fn create(state: &Path, network: Network, keep: &[PathBuf]) -> Result<Self> {
-        fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
-        let state = state.canonicalize()?;
-        let identity = Identity::of(&state);
-        leftovers::clear(&state, &identity).await?;
-        fs::create_dir_all(state.join("log"))?;
-        // Users of components pass through it; what is secret below it has a mode of its own.
-        fs::set_permissions(&state, fs::Permissions::from_mode(0o711))?;
-        let contained = nix::unistd::geteuid().is_root();
-        let isolated = contained && matches!(network, Network::Own);
-        let supervisor = Supervisor::of(&state);
-        launch_supervisor(&state, &identity, (contained, isolated), keep)?;
-        let supervisor_pid = wait_for(&supervisor, &state).await?;
-        let (node_ip, host_ip, ports) = match network {
-            Network::Own if isolated => {
-                let (host_ip, node_ip) = network::join(&identity, supervisor_pid)?;
-                (node_ip.into(), host_ip.into(), PORTS.iter().map(|port| (*port, *port)).collect())
-            }
-            Network::Own => {
-                let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-                (local, local, free_ports(local)?)
-            }
-            Network::Shared(address) => (address, address, free_ports(address)?),
-        };
-        let layout = Layout { contained, isolated, node_ip, host_ip, ports };
-        fs::write(state.join("platform.json"), serde_json::to_vec_pretty(&layout)?)?;
-        let host = Self { state, identity, supervisor, supervisor_pid, layout };
-        if isolated {
-            network::furnish(&host).await?;
-        }
-        Ok(host)
     }
 
     /// Ends everything of the platform in `state` and removes it from the machine; the folder keeps only logs.
@@ -132,7 +86,7 @@ impl Host {
     /// A path below the state folder as the components see it.
     pub fn inside(&self, path: &Path) -> PathBuf {
         match path.strip_prefix(&self.state) {
-            Ok(rest) if self.layout.contained => Path::new(INSIDE).join(rest),
+            Ok(rest) if self.layout.plain.is_none() => Path::new(INSIDE).join(rest),
             _ => path.to_owned(),
         }
     }
@@ -151,7 +105,7 @@ impl Host {
 
     /// Gives a file or folder to `user`, as root; otherwise everything has one owner anyway.
     pub fn give(&self, path: &Path, user: &str) -> Result<()> {
-        if self.layout.contained {
+        if nix::unistd::geteuid().is_root() {
             let (uid, gid) = crate::supervisor::ids(user)?;
             std::os::unix::fs::chown(path, Some(uid), Some(gid))
                 .with_context(|| format!("give {} to {user}", path.display()))?;
@@ -167,6 +121,11 @@ impl Host {
     /// Whether the components have a network of their own, and root's rights in it.
     pub fn isolated(&self) -> bool {
         self.layout.isolated
+    }
+
+    /// Why the components share the machine's process ids, mounts and network, if so.
+    pub fn why_plain(&self) -> Option<&str> {
+        self.layout.plain.as_deref()
     }
 
     /// Where every server of the platform is reached, from this machine and from pods.
@@ -196,7 +155,7 @@ impl Host {
 
     /// A path inside the components' mount namespace as the caller can open it.
     pub fn outside(&self, inside: &str) -> PathBuf {
-        if self.layout.contained {
+        if self.layout.plain.is_none() {
             PathBuf::from(format!("/proc/{}/root{inside}", self.supervisor_pid))
         } else {
             PathBuf::from(inside)
@@ -272,53 +231,4 @@ async fn is_ready(ready: &Ready) -> bool {
             Err(_) => false,
         },
     }
-}
-
-fn launch_supervisor(
-    state: &Path,
-    identity: &Identity,
-    (contained, isolated): (bool, bool),
-    keep: &[PathBuf],
-) -> Result<()> {
-    let program = crate::workspace::binary("platform")?;
-    let log = fs::File::create(state.join("log/supervisor.log"))?;
-    let mut command = std::process::Command::new("setsid");
-    if contained {
-        command.args(["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"]);
-    }
-    if isolated {
-        command.arg("--net");
-    }
-    command.arg(program).arg("supervise").arg("--state").arg(state);
-    if contained {
-        command.arg("--isolated");
-        for folder in keep {
-            command.arg("--keep").arg(folder);
-        }
-    }
-    command.env(MARKER, &identity.id).current_dir("/");
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    // Not waited for: it outlives the caller; a supervisor that ends early is seen by its silent socket.
-    command.spawn().context("start the supervisor")?;
-    Ok(())
-}
-
-async fn wait_for(supervisor: &Supervisor, state: &Path) -> Result<i32> {
-    for _ in 0..400 {
-        if let Ok(pid) = supervisor.pid().await {
-            return Ok(pid);
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    let log = fs::read_to_string(state.join("log/supervisor.log")).unwrap_or_default();
-    bail!("the supervisor does not answer:\n{log}")
-}
-
-fn free_ports(address: IpAddr) -> Result<BTreeMap<u16, u16>> {
-    // All are held until the last is found, so that they differ.
-    let mut held = Vec::new();
-    for usual in PORTS {
-        held.push((usual, TcpListener::bind((address, 0)).context("find a free port")?));
-    }
-    held.iter().map(|(usual, listener)| Ok((*usual, listener.local_addr()?.port()))).collect()
 }

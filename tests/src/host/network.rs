@@ -57,7 +57,7 @@ pub async fn furnish(host: &Host) -> Result<()> {
     let (inner, outer) = (format!("{}/30", host.node_ip()), host.host_ip().to_string());
     let script = format!(
         "ip link set lo up && ip addr add {inner} dev {INNER_LINK} && ip link set {INNER_LINK} up \
-         && ip route add default via {outer} && sysctl -qw net.ipv4.ip_forward=1"
+         && ip route add default via {outer} && echo 1 >/proc/sys/net/ipv4/ip_forward"
     );
     host.run_ok(["sh", "-c", &script]).await.context("set up the network inside")?;
     let rules = Component::new("nft", ["nft", "-f", "-"]).input(MASQUERADE);

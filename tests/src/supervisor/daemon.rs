@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::protocol::{Reply, Request};
 use super::table::Table;
-use super::{SOCKET, isolation, short_path};
+use super::{SOCKET, isolation, record, short_path};
 
 /// How the supervisor is started.
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut state = options.state.clone();
     if options.isolated {
         isolation::furnish(&state, &options.keep)?;
+        std::fs::write(state.join(record::INSIDE), "")?;
         state = PathBuf::from(isolation::INSIDE);
     } else {
         nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;

@@ -9,6 +9,9 @@ use anyhow::{Context as _, Result};
 /// One line a process: its id and when it started, since ids are used again.
 const FILE: &str = "processes";
 
+/// Says that the ids are those of a process namespace, which ends as a whole: they mean others outside.
+pub const INSIDE: &str = "processes.inside";
+
 /// Adds a process.
 pub fn add(state: &Path, pid: i32) -> Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(state.join(FILE));
