@@ -11,12 +11,7 @@ use contract::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tests::{
-    cluster::{control_plane, kubeconfig},
-    kubectl::Kubectl,
-    platform::Platform,
-};
+use tests::{kubectl::Kubectl, platform::Platform};
 use uuid::Uuid;
 
 /// What the gate's entries are called in refusals.
@@ -40,7 +35,6 @@ pub struct Gate {
 pub struct Actor {
     kubectl: Kubectl,
     extra: Vec<String>,
-    _folder: Option<TempDir>,
 }
 
 impl Gate {
@@ -50,12 +44,8 @@ impl Gate {
         let groups = ["--as=ops", "--as-group=agent-ready:break-glass", "--as-group=system:masters"];
         Ok(Self {
             platform,
-            break_glass: Actor {
-                kubectl: admin.clone(),
-                extra: groups.map(str::to_owned).to_vec(),
-                _folder: None,
-            },
-            admin: Actor { kubectl: admin, extra: Vec::new(), _folder: None },
+            break_glass: Actor { kubectl: admin.clone(), extra: groups.map(str::to_owned).to_vec() },
+            admin: Actor { kubectl: admin, extra: Vec::new() },
             provisioner: Actor::account(platform, "provisioner").await?,
         })
     }
@@ -131,11 +121,8 @@ impl Actor {
     pub async fn account(platform: &Platform, name: &str) -> Result<Self> {
         let namespace = format!("--namespace={}", names::SYSTEM_NAMESPACE);
         let token = platform.kubectl(&["create", "token", name, &namespace]).await?.success()?;
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("kubeconfig");
-        let credential = kubeconfig::Credential::Token(token.trim());
-        kubeconfig::write(&file, &control_plane::server(platform.host()), &platform.ca_file(), &credential)?;
-        Ok(Self { kubectl: platform.kubectl_command().with(file), extra: Vec::new(), _folder: Some(folder) })
+        let kubeconfig = platform.write_kubeconfig(&fresh(name), token.trim())?;
+        Ok(Self { kubectl: platform.kubectl_command().with(kubeconfig), extra: Vec::new() })
     }
 
     async fn ask(&self, command: &str, input: &str) -> Result<tests::process::Output> {
