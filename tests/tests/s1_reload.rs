@@ -72,7 +72,7 @@ async fn a_change_reaches_localhost_in_milliseconds() -> Result<()> {
 async fn a_change_between_subscription_and_load_is_not_lost() -> Result<()> {
     with_tenant(async |tenant| {
         tenant.write_unheard("threshold", json!(1)).await?;
-        let pause = ["--enable-fault-points", "--fault-pause-after-subscribe", "700"];
+        let pause = ["--enable-fault-points", "--fault-pause-after-subscribe", "2500"];
         let mut sidecar = Sidecar::start(tenant.credentials_dir(), &pause)?;
         let subscribed =
             |status: &Value| status["connections"]["redis"]["up"] == true && status["ready"] == false;

@@ -70,7 +70,7 @@ async fn a_short_outage_of_redis_is_over_within_a_second() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_between_a_new_subscription_and_its_read_is_not_lost() -> Result<()> {
     with_platform(async |platform, tenant| {
-        let pause = ["--deaf-poll", "10m", "--enable-fault-points", "--fault-pause-after-subscribe", "1000"];
+        let pause = ["--deaf-poll", "10m", "--enable-fault-points", "--fault-pause-after-subscribe", "2500"];
         let sidecar = tenant.sidecar(&pause).await?;
         without(platform, Server::Redis, async {
             sidecar.until("deaf", LIMIT, |status| !hears(status)).await?;
@@ -80,7 +80,7 @@ async fn a_change_between_a_new_subscription_and_its_read_is_not_lost() -> Resul
         .await?;
         sidecar.until("subscribed again", Duration::from_secs(70), hears).await?;
         let change = tenant.write_unheard("threshold", json!(1)).await?;
-        sidecar.reaches("threshold", change.version, Duration::from_secs(5)).await?;
+        sidecar.reaches("threshold", change.version, Duration::from_secs(10)).await?;
         Ok(())
     })
     .await

@@ -31,9 +31,10 @@ pub struct Heard {
     pub subscribed: bool,
     /// How it stands now, if it changed.
     pub hearing: Option<Hearing>,
-    /// The version announced last, for each key.
+    /// The highest version announced, for each key.
     pub told: HashMap<Name, u64>,
-    /// More keys were announced than are remembered.
+    /// More was announced than is remembered: other keys, or several versions of one. Announcements come late, twice
+    /// and out of order, so no single one of them says that nothing is new.
     pub overflow: bool,
 }
 
@@ -63,7 +64,12 @@ impl Inbox {
     /// A version was announced.
     pub fn told(&self, name: Name, version: u64) {
         let mut heard = self.lock();
-        if heard.told.len() < KEYS_MAX || heard.told.contains_key(&name) {
+        if let Some(known) = heard.told.get_mut(&name) {
+            if *known != version {
+                *known = version.max(*known);
+                heard.overflow = true;
+            }
+        } else if heard.told.len() < KEYS_MAX {
             heard.told.insert(name, version);
         } else {
             heard.overflow = true;
@@ -105,6 +111,15 @@ mod tests {
         let heard = inbox.take();
         assert_eq!(heard.told, HashMap::from([(name(1), 500)]));
         assert_eq!(inbox.take(), Heard::default());
+    }
+
+    #[test]
+    fn an_announcement_that_comes_twice_hides_no_newer_one() {
+        let inbox = Inbox::default();
+        inbox.told(name(1), 8);
+        inbox.told(name(1), 7);
+        let heard = inbox.take();
+        assert_eq!((heard.told[&name(1)], heard.overflow), (8, true));
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::{
 const UNSEEN_PAUSE: Duration = Duration::from_millis(2);
 /// Longest such pause.
 const UNSEEN_PAUSE_MAX: Duration = Duration::from_millis(250);
-/// After so many reads (about a second) in vain everything is read once, and then the announcement is given up.
-const UNSEEN_READS_MAX: u32 = 10;
+/// After so many reads (about five seconds) in vain everything is read once, and then the announcement is given up.
+const UNSEEN_READS_MAX: u32 = 26;
 /// An announcement proves that the database commits again, so it may cut a back-off short, but not below this.
 const NUDGE_PAUSE: Duration = Duration::from_millis(500);
 /// How long the first load waits for the subscription before it goes ahead without.
@@ -165,7 +165,8 @@ impl Agenda {
     fn ask_again(&mut self, scope: Scope, now: Instant) {
         self.unseen_reads += 1;
         if self.unseen_reads <= UNSEEN_READS_MAX {
-            let pause = UNSEEN_PAUSE.saturating_mul(1 << (self.unseen_reads - 1)).min(UNSEEN_PAUSE_MAX);
+            let pause =
+                UNSEEN_PAUSE.saturating_mul(1 << (self.unseen_reads - 1).min(16)).min(UNSEEN_PAUSE_MAX);
             (self.due, self.hold) = (Some(Scope::Newer), Some(now + pause));
         } else if scope == Scope::Newer {
             (self.due, self.hold) = (Some(Scope::Full), None);

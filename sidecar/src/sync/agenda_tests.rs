@@ -96,8 +96,8 @@ fn told_more_than_read_asks_again_within_milliseconds_then_all_then_gives_up() {
         pauses.push(agenda.next(at).0.duration_since(at));
     }
     assert_eq!(pauses[..3], [2 * MS, 4 * MS, 8 * MS]);
-    assert_eq!(pauses.len(), 11);
-    assert!(pauses.iter().sum::<Duration>() < 2 * SECOND, "{pauses:?}");
+    assert_eq!(pauses.len(), 27);
+    assert!(pauses.iter().sum::<Duration>() < 6 * SECOND, "{pauses:?}");
     assert!(!agenda.is_behind());
 }
 
