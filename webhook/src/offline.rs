@@ -14,6 +14,7 @@ use crate::{
     admission::{
         answer,
         gate::{Missing, Namespace, NamespaceState},
+        policy::EXEMPT_NAMESPACES,
         review,
     },
     facts::{Facts, NamespaceKeys},
@@ -47,7 +48,8 @@ pub async fn review(settings: &Review) -> anyhow::Result<ExitCode> {
     }
     let request = review::decode(&body)?;
     let given = Given(settings.namespace_labels.iter().cloned().collect());
-    let decider = Decider::new(settings.policy.policy(contract::names::SYSTEM_NAMESPACE), Arc::new(given));
+    let decider =
+        Decider::new(settings.policy.policy(EXEMPT_NAMESPACES.map(str::to_owned).to_vec()), Arc::new(given));
     let endpoint = if settings.mutate { Endpoint::Mutate } else { Endpoint::Validate };
     let verdict = decider.decide(endpoint, &request).await;
     let mut out = std::io::stdout().lock();

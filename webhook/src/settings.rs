@@ -72,6 +72,14 @@ pub struct RegistrationArgs {
     /// URL of the webhook instead of a Service, for a webhook outside of the cluster (https://host:port).
     #[arg(long, env = "WEBHOOK_URL", value_parser = parse_url)]
     pub webhook_url: Option<String>,
+    /// Namespaces that the gate never looks at, by name, separated by commas; the webhook's own is always one.
+    #[arg(
+        long,
+        env = "EXEMPT_NAMESPACES",
+        value_delimiter = ',',
+        default_value = "kube-system,kube-public,kube-node-lease"
+    )]
+    pub exempt_namespaces: Vec<String>,
 }
 
 impl RegistrationArgs {
@@ -83,9 +91,17 @@ impl RegistrationArgs {
         }
     }
 
-    /// The registration of a webhook with this policy; the CA bundle comes later.
-    pub fn registration(&self, policy: &Policy) -> Registration {
-        Registration { target: self.target(), exempt: policy.exempt_namespaces.clone(), ca_bundle: None }
+    /// The exempt namespaces, the webhook's own among them.
+    pub fn exempt(&self, own_namespace: &str) -> Vec<String> {
+        let mut exempt = self.exempt_namespaces.clone();
+        exempt.retain(|name| !name.is_empty() && name != own_namespace);
+        exempt.push(own_namespace.to_owned());
+        exempt
+    }
+
+    /// The registration of a webhook in this namespace; the CA bundle comes later.
+    pub fn registration(&self, own_namespace: &str) -> Registration {
+        Registration { target: self.target(), exempt: self.exempt(own_namespace), ca_bundle: None }
     }
 }
 
@@ -109,17 +125,14 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// The policy; `own_namespace` is exempt in any case.
-    pub fn policy(&self, own_namespace: &str) -> Policy {
-        let mut policy = Policy {
+    /// The policy, with these namespaces exempt.
+    pub fn policy(&self, exempt_namespaces: Vec<String>) -> Policy {
+        Policy {
             label_writers: self.label_writers.clone(),
             break_glass_group: self.break_glass_group.clone(),
-            ..Policy::new(self.sidecar_image.clone())
-        };
-        if !policy.exempts(own_namespace) {
-            policy.exempt_namespaces.push(own_namespace.to_owned());
+            exempt_namespaces,
+            sidecar_image: self.sidecar_image.clone(),
         }
-        policy
     }
 }
 
@@ -167,6 +180,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::admission::policy::EXEMPT_NAMESPACES;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -187,11 +201,15 @@ mod tests {
 
     #[test]
     fn the_webhooks_own_namespace_is_exempt() {
-        let Command::Serve(serve) = Cli::parse_from(["webhook", "serve", "--namespace", "gate"]).command
-        else {
-            panic!("serve")
-        };
-        let policy = serve.policy.policy(&serve.namespace);
-        assert!(policy.exempts("gate") && policy.exempts("kube-system"));
+        let arguments =
+            ["webhook", "serve", "--namespace", "gate", "--exempt-namespaces", "kube-system,istio-system"];
+        let Command::Serve(serve) = Cli::parse_from(arguments).command else { panic!("serve") };
+        assert_eq!(serve.registration.exempt(&serve.namespace), ["kube-system", "istio-system", "gate"]);
+    }
+
+    #[test]
+    fn the_default_is_the_control_planes_namespaces() {
+        let Command::Serve(serve) = Cli::parse_from(["webhook", "serve"]).command else { panic!("serve") };
+        assert_eq!(serve.registration.exempt(&serve.namespace), EXEMPT_NAMESPACES);
     }
 }

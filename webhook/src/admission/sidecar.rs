@@ -96,6 +96,8 @@ fn covers(existing: &Value, ours: &Value, place: &str) -> bool {
                 existing.get(key).is_some_and(|other| covers(other, value, &format!("{place}/{key}")))
             }) && existing.keys().all(|key| ours.contains_key(key) || may_be_added(place, key))
         }
+        // AlwaysPullImages, an admission plugin of Kubernetes, writes it over.
+        (Value::String(_), Value::String(_)) if place == "/imagePullPolicy" => true,
         (Value::Array(existing), Value::Array(ours)) if place == "/volumeMounts" => {
             ours.iter().all(|value| existing.contains(value))
         }
@@ -113,6 +115,7 @@ mod tests {
             let mut container = container("image", start);
             assert!(is_ours(&container, "image"));
             container["terminationMessagePath"] = json!("/dev/termination-log");
+            container["imagePullPolicy"] = json!("Always");
             container["terminationMessagePolicy"] = json!("File");
             container["resources"]["limits"]["ephemeral-storage"] = json!("1Gi");
             container["env"] = json!([{"name": "ADDED", "value": "1"}]);

@@ -10,14 +10,26 @@ use axum::{
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use runtime::problem::Problem;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The longest review. The API server takes objects of up to 3 MiB, and an UPDATE carries two; a pod that etcd can hold
 /// (1.5 MB) fits twice with its envelope.
 pub const BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// How much of a longer body is read and thrown away, so that its sender can read the answer.
 const DRAIN_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// How long a body may take.
+/// How long a body may take, its wait for a place included.
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bodies held at once, in KiB: a tenant that sends many long ones waits, instead of driving the process out of memory.
+const BODIES_KIB_MAX: usize = 36 * 1024;
+
+static PLACES: Semaphore = Semaphore::const_new(BODIES_KIB_MAX);
+
+/// A body, with its place among those held at once.
+pub struct Held {
+    /// The bytes.
+    pub bytes: Bytes,
+    _place: SemaphorePermit<'static>,
+}
 
 /// A short name of a problem for metrics.
 pub fn code(problem: &Problem) -> &'static str {
@@ -30,17 +42,29 @@ pub fn code(problem: &Problem) -> &'static str {
 }
 
 /// The body, or what is wrong with it.
-pub async fn read(request: Request) -> Result<Bytes, Problem> {
+pub async fn read(request: Request) -> Result<Held, Problem> {
     let (parts, body) = request.into_parts();
     if !is_json(&parts.headers) {
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE)
             .detail("send an AdmissionReview as application/json"));
     }
-    match tokio::time::timeout(BODY_TIME_MAX, collect(body)).await {
-        Ok(result) => result,
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT)
-            .detail(format!("the body took longer than {} s", BODY_TIME_MAX.as_secs()))),
-    }
+    let held = async {
+        let place = PLACES.acquire_many(kib(&parts.headers)).await.map_err(|_| overdue())?;
+        Ok(Held { bytes: collect(body).await?, _place: place })
+    };
+    tokio::time::timeout(BODY_TIME_MAX, held).await.unwrap_or_else(|_| Err(overdue()))
+}
+
+fn overdue() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT)
+        .detail(format!("the body took longer than {} s", BODY_TIME_MAX.as_secs()))
+}
+
+/// The KiB that a body will take; one of unknown length may take the most.
+fn kib(headers: &HeaderMap) -> u32 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes = length.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

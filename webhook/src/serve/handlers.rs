@@ -94,7 +94,7 @@ async fn respond(State(app): State<App>, endpoint: Endpoint, request: Request) -
         }
     };
     let started = Instant::now();
-    let request = match review::decode(&body) {
+    let request = match review::decode(&body.bytes) {
         Ok(request) => request,
         Err(bad) => {
             app.metrics.bad_request(bad.code());
