@@ -64,7 +64,7 @@ fn container(name: &str, arguments: &[&str]) -> Value {
 
 const READS: [&str; 2] = ["get", "$(AGENT_READY_CONFIG_URL)/v1/config"];
 
-fn template(app: &str, restart: &str, containers: Value, init: Value) -> Value {
+fn template(app: &str, restart: &str, containers: &[Value], init: &[Value]) -> Value {
     json!({
         "metadata": {"labels": {"app": app}},
         "spec": {"restartPolicy": restart, "terminationGracePeriodSeconds": 1, "containers": containers,
@@ -77,7 +77,7 @@ async fn every_controllers_pods_run_with_the_sidecar_ready() -> Result<()> {
     let Some(tenant) = Tenant::on_a_node().await? else { return Ok(()) };
     for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
         let app = kind.to_lowercase();
-        let pods = template(&app, "Always", json!([container("app", &["sleep"])]), json!([]));
+        let pods = template(&app, "Always", &[container("app", &["sleep"])], &[]);
         let mut spec = json!({"selector": {"matchLabels": {"app": app}}, "template": pods});
         if kind == "StatefulSet" {
             spec["serviceName"] = json!("none");
@@ -98,8 +98,7 @@ async fn every_controllers_pods_run_with_the_sidecar_ready() -> Result<()> {
 async fn jobs_complete_and_read_their_configuration_from_the_first_line() -> Result<()> {
     let Some(tenant) = Tenant::on_a_node().await? else { return Ok(()) };
     // Started after the warm load, so that both its init container and itself read on their first try.
-    let pods =
-        template("job", "Never", json!([container("app", &READS)]), json!([container("first", &READS)]));
+    let pods = template("job", "Never", &[container("app", &READS)], &[container("first", &READS)]);
     let spec = json!({"backoffLimit": 0, "template": pods});
     tenant
         .create(&json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": spec}))
@@ -116,7 +115,7 @@ async fn jobs_complete_and_read_their_configuration_from_the_first_line() -> Res
         tenant.wait(&format!("{job} --for=condition=complete")).await?;
     }
 
-    let bare = template("bare", "Never", json!([container("app", &READS)]), json!([]));
+    let bare = template("bare", "Never", &[container("app", &READS)], &[]);
     tenant
         .create(
             &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"}, "spec": bare["spec"]}),
@@ -130,7 +129,7 @@ async fn jobs_complete_and_read_their_configuration_from_the_first_line() -> Res
 async fn a_pod_with_the_sidecar_is_debugged_and_copied_as_any_other() -> Result<()> {
     let Some(tenant) = Tenant::on_a_node().await? else { return Ok(()) };
     let namespace = &tenant.namespace;
-    let mut pod = template("bare", "Always", json!([container("app", &["sleep"])]), json!([]));
+    let mut pod = template("bare", "Always", &[container("app", &["sleep"])], &[]);
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!("bare");

@@ -13,47 +13,65 @@ const DEPLOYMENT: &str = "deployment/webhook --namespace=agent-ready-system";
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_tenants_deploy_and_nothing_else_is_let_in() -> Result<()> {
     let gate = Gate::shared().await?;
-    if !gate.platform.has_node() {
-        eprintln!("no node: the webhook is no pod here, so that this journey is left out");
-        return Ok(());
-    }
     let (unready, ready, leaving) = (gate.namespace().await?, gate.ready().await?, gate.ready().await?);
-    let replicas = gate.admin.get(DEPLOYMENT).await?["spec"]["replicas"].as_i64().context("replicas")?;
+    let replicas = replicas(&gate).await?;
     let outcome = async {
-        kill(&gate).await?;
+        kill(&gate, &unready).await?;
         while_dead(&gate, &unready, &ready, &leaving).await
     }
     .await;
-    // The webhook can be started again as a pod, with nobody there to admit it.
-    gate.admin.may(&format!("scale {DEPLOYMENT} --replicas={replicas}"), "").await?;
-    gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await?;
+    start_again(&gate, replicas).await?;
     outcome?;
+    let (create, manifest) = ask(&unready);
     eventually("the gate refuses again with its reason", async || {
-        let create = format!("create -f - --dry-run=server --namespace={unready}");
-        let asked =
-            gate.admin.may_not(gate::POD_GATE, &create, &pod(&json!({"name": "a"})).to_string()).await;
-        Ok(asked.ok())
+        Ok(gate.admin.may_not(gate::POD_GATE, &create, &manifest).await.ok())
     })
     .await?;
     gate.delete(&[&unready, &ready]).await
 }
 
-async fn kill(gate: &Gate) -> Result<()> {
-    gate.admin.may(&format!("scale {DEPLOYMENT} --replicas=0"), "").await?;
-    let pods = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
-    gate.admin.may(&format!("delete {pods} --grace-period=0 --force"), "").await?;
-    eventually("the end of every replica", async || {
-        Ok((gate.admin.get(pods).await?["items"] == json!([])).then_some(()))
-    })
-    .await?;
+/// A pod that nobody wants to keep: command and manifest.
+fn ask(namespace: &str) -> (String, String) {
+    let manifest = pod(&json!({"name": "a"})).to_string();
+    (format!("create -f - --dry-run=server --namespace={namespace}"), manifest)
+}
+
+/// How many replicas are wanted; none where the webhook is a process of the machine.
+async fn replicas(gate: &Gate) -> Result<Option<i64>> {
+    if !gate.platform.has_node() {
+        return Ok(None);
+    }
+    gate.admin.get(DEPLOYMENT).await?["spec"]["replicas"].as_i64().context("replicas").map(Some)
+}
+
+async fn kill(gate: &Gate, unready: &str) -> Result<()> {
+    if gate.platform.has_node() {
+        gate.admin.may(&format!("scale {DEPLOYMENT} --replicas=0"), "").await?;
+        let pods = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
+        gate.admin.may(&format!("delete {pods} --grace-period=0 --force"), "").await?;
+        eventually("the end of every replica", async || {
+            Ok((gate.admin.get(pods).await?["items"] == json!([])).then_some(()))
+        })
+        .await?;
+    } else {
+        gate.platform.component("webhook").kill().await?;
+    }
     // An endpoint that is just going away may still answer.
-    let (unready, manifest) = (gate.namespace().await?, pod(&json!({"name": "a"})).to_string());
+    let (create, manifest) = ask(unready);
     eventually("the webhook is out of reach", async || {
-        let create = format!("create -f - --dry-run=server --namespace={unready}");
         Ok(gate.admin.may_not("failed calling webhook", &create, &manifest).await.ok())
     })
-    .await?;
-    gate.delete(&[&unready]).await
+    .await
+    .map(drop)
+}
+
+/// With nobody there to admit its pods.
+async fn start_again(gate: &Gate, replicas: Option<i64>) -> Result<()> {
+    let Some(replicas) = replicas else {
+        return gate.platform.component("webhook").start().await;
+    };
+    gate.admin.may(&format!("scale {DEPLOYMENT} --replicas={replicas}"), "").await?;
+    gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await.map(drop)
 }
 
 async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> Result<()> {
