@@ -16,6 +16,7 @@ pub mod kubectl;
 pub mod namespace;
 pub mod pki;
 pub mod platform;
+pub mod pods;
 pub mod process;
 pub mod program;
 pub mod supervisor;

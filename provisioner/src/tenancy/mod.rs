@@ -11,6 +11,8 @@
 pub mod credentials;
 pub mod effects;
 pub mod executor;
+#[cfg(test)]
+mod executor_tests;
 pub mod failure;
 mod fault;
 pub mod journal;

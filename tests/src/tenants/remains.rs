@@ -99,12 +99,23 @@ pub async fn remains(
     (remains.roles, remains.values) = (count(counts.0), count(counts.1));
     (remains.quota_changes, remains.owners) = (count(counts.2), count(counts.3));
 
-    let mut redis = redis_connection(services, &services.redis_url(RedisLogin::AclAdmin)).await?;
+    let mut redis = connect(services).await?;
     let users: Vec<String> =
         redis::cmd("ACL").arg("LIST").query_async(&mut redis).await.context("ACL LIST")?;
     let name = redis_acl::user_name(organization, 0);
     remains.redis_users = users.iter().filter(|line| line.split(' ').nth(1) == Some(name.as_str())).count();
     Ok(remains)
+}
+
+/// A connection to Redis; more than one try, for the machine may be busy with the faults that tests make.
+async fn connect(services: &DataServices) -> Result<redis::aio::MultiplexedConnection> {
+    let url = services.redis_url(RedisLogin::AclAdmin);
+    for _ in 0..4 {
+        if let Ok(connection) = redis_connection(services, &url).await {
+            return Ok(connection);
+        }
+    }
+    redis_connection(services, &url).await
 }
 
 async fn names_of<K>(client: &Client, namespace: &str) -> Result<Vec<String>>
