@@ -2,6 +2,7 @@
 
 mod proxy;
 mod sidecar;
+mod view;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,10 +18,11 @@ use tokio::sync::Mutex;
 use crate::attacks::{TestTenant, redis_client, redis_connection, scram_verifier};
 use crate::data::{DataServices, Login, RedisLogin};
 use crate::platform::Platform;
-use crate::process::Ready;
+use crate::process::{Phase, Ready};
 
 pub use proxy::Proxy;
 pub use sidecar::Sidecar;
+pub use view::View;
 
 /// The service whose values are changed.
 pub const SERVICE: &str = "journey";
@@ -206,16 +208,25 @@ pub async fn without<T>(
     server: Server,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let (name, address) = match server {
-        Server::Redis => ("redis", platform.data().tenant_redis_address()),
-        Server::Postgres => ("postgres", platform.data().direct_database_address()),
+    // PostgreSQL would wait for its clients to leave.
+    platform.component(server.component()).kill().await?;
+    let result = work.await;
+    restore(platform, server).await?;
+    result
+}
+
+/// Starts a server unless it runs.
+pub async fn restore(platform: &Platform, server: Server) -> Result<()> {
+    let name = server.component();
+    if platform.status().await?.iter().any(|status| status.name == name && status.phase == Phase::Running) {
+        return Ok(());
+    }
+    let address = match server {
+        Server::Redis => platform.data().tenant_redis_address(),
+        Server::Postgres => platform.data().direct_database_address(),
     };
     let address = address.split('/').next().unwrap_or_default().parse().context("an address")?;
-    // PostgreSQL would wait for its clients to leave.
-    platform.component(name).kill().await?;
-    let result = work.await;
-    platform.component(name).start_ready(&Ready::Tcp(address), Duration::from_secs(30)).await?;
-    result
+    platform.component(name).start_ready(&Ready::Tcp(address), Duration::from_secs(30)).await
 }
 
 /// A server that a test can do without.
@@ -225,6 +236,16 @@ pub enum Server {
     Redis,
     /// Values.
     Postgres,
+}
+
+impl Server {
+    /// Its component of the platform.
+    fn component(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+        }
+    }
 }
 
 /// The other login slot of a tenant.

@@ -151,6 +151,11 @@ impl Platform {
         self.started.no_node.is_none()
     }
 
+    /// Why no pods run, if they do not.
+    pub fn no_node(&self) -> &str {
+        self.started.no_node.as_deref().unwrap_or_default()
+    }
+
     /// What it is for.
     pub fn purpose(&self) -> Purpose {
         self.started.purpose
