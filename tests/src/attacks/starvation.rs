@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
-use super::{Pair, reply_to};
+use super::{Pair, TestTenant, redis_client, reply_to};
 use crate::data::{DATABASE, DataServices, Login, postgres};
 
 /// What the sidecar sends after an announcement.
@@ -23,6 +24,9 @@ pub const CONNECTIONS: usize = 1000;
 
 /// Connections that it opens: a few may be thrown out before the last is there.
 const OPENED: usize = 1050;
+
+/// Connections to Redis that are being opened at once.
+const HANDSHAKES: usize = 16;
 
 /// How long the attack may take: opening them on a busy machine, then holding on until the limits end the last.
 const ATTACK: Duration = Duration::from_mins(2);
@@ -66,7 +70,7 @@ pub async fn greedy(services: &DataServices, pair: &Pair) -> Result<(Duration, u
     let stop = Arc::new(AtomicBool::new(false));
     let login = pair.victim.options(services, &services.tenant_database_address())?;
     let reader = reload_until(&stop, login);
-    let attacked = attack(services, pair).await;
+    let attacked = attack(services, &pair.attacker).await;
     stop.store(true, Ordering::Relaxed);
     let slowest = tokio::task::spawn_blocking(move || reader.join()).await?;
     let slowest = slowest.map_err(|_| anyhow::anyhow!("the reader panicked"))??;
@@ -75,7 +79,7 @@ pub async fn greedy(services: &DataServices, pair: &Pair) -> Result<(Duration, u
 
 /// Runs pgbench, which opens connections with less work than a driver in a test program, until all its clients were
 /// thrown out; gives the most connections seen at once.
-async fn attack(services: &DataServices, pair: &Pair) -> Result<usize> {
+pub async fn attack(services: &DataServices, attacker: &TestTenant) -> Result<usize> {
     let mut script = tempfile::NamedTempFile::new()?;
     script.write_all(HOLD.as_bytes())?;
     let pooler = services.pgbouncer;
@@ -83,14 +87,14 @@ async fn attack(services: &DataServices, pair: &Pair) -> Result<usize> {
     command.args(["--no-vacuum", "--jobs=2", "--time=15"]).arg(format!("--client={OPENED}"));
     command.arg("--file").arg(script.path());
     command.arg(format!("--host={}", pooler.ip())).arg(format!("--port={}", pooler.port()));
-    command.arg(format!("--username={}", pair.attacker.role)).arg(DATABASE);
-    command.env("PGPASSWORD", &pair.attacker.password);
+    command.arg(format!("--username={}", attacker.role)).arg(DATABASE);
+    command.env("PGPASSWORD", &attacker.password);
     command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", services.ca_file());
     command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let mut attacker = command.spawn().context("start pgbench")?;
+    let mut flood = command.spawn().context("start pgbench")?;
     let deadline = Instant::now() + ATTACK;
     let mut most = 0;
-    while attacker.try_wait()?.is_none() && Instant::now() < deadline {
+    while flood.try_wait()?.is_none() && Instant::now() < deadline {
         let current = connections(pooler)?;
         // The pooler has thrown them out; the two that had a server are asleep.
         if most >= CONNECTIONS && current < CONNECTIONS / 10 {
@@ -113,6 +117,54 @@ fn connections(server: SocketAddr) -> Result<usize> {
         fields.next() == Some(&remote) && fields.next() == Some("01")
     };
     Ok(table.lines().filter(established).count())
+}
+
+/// Connections to Redis that a tenant holds, each with a subscription; they end with the value.
+pub struct Subscribers {
+    stop: Arc<AtomicBool>,
+    server: SocketAddr,
+}
+
+impl Subscribers {
+    /// Opens [`CONNECTIONS`] of them and holds them.
+    pub async fn open(services: &DataServices, attacker: &TestTenant) -> Result<Self> {
+        let server = services.tenant_redis_address().parse().context("an address")?;
+        let (client, stop) = (redis_client(services, &attacker.redis_url(services))?, Arc::default());
+        let pattern = contract::channel::pattern(attacker.organization);
+        let subscribers = Self { stop: Arc::clone(&stop), server };
+        let (told, opened) = tokio::sync::oneshot::channel();
+        // A thread and a runtime of its own, as above.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let subscribe = async |_| {
+                    let mut connection = client.get_async_pubsub().await?;
+                    connection.psubscribe(&pattern).await?;
+                    anyhow::Ok(connection)
+                };
+                let all = stream::iter(0..CONNECTIONS).map(subscribe).buffer_unordered(HANDSHAKES);
+                let all: Result<Vec<_>> = all.try_collect().await;
+                let held = told.send(all.as_ref().map(Vec::len).map_err(|error| format!("{error:#}")));
+                while held.is_ok() && !stop.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                anyhow::Ok(())
+            })
+        });
+        opened.await?.map_err(|error| anyhow::anyhow!("the attacker cannot connect to Redis: {error}"))?;
+        Ok(subscribers)
+    }
+
+    /// How many of them there are now, by the kernel's table; those of others on this machine are among them.
+    pub fn count(&self) -> Result<usize> {
+        connections(self.server)
+    }
+}
+
+impl Drop for Subscribers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How long the server lets `statements` go on, one a pause, within one transaction without own limits.
