@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use tests::host::Host;
+use tests::pods::{Inhabited, pod, with_pods};
 use tests::process::{Component, Phase};
 use tests::{Platform, Purpose};
 
@@ -45,42 +46,92 @@ impl Drop for Second {
 async fn a_second_platform_comes_and_goes_and_the_first_does_not_notice() -> Result<()> {
     let first = Platform::shared().await?;
     let before = runs_of(first).await?;
+    if first.has_node() {
+        with_pods(first, async |tenant| a_pod_does_not_notice(tenant, a_second_comes_and_goes()).await)
+            .await?;
+    } else {
+        eprintln!("no pod of the first platform is watched: {}", first.no_node());
+        a_second_comes_and_goes().await?;
+    }
+    ensure!(runs_of(first).await? == before, "components of the first platform were touched");
+    first.client().await?.apiserver_version().await?;
+    Ok(())
+}
+
+/// The life of a second platform, with a pod on it where it has a node.
+async fn a_second_comes_and_goes() -> Result<()> {
     let second = Second::start().await?;
     let (other, state) = (&second.platform, &second.state);
     ensure!(!Host::traces(state).is_empty(), "a running platform has no traces: the check is blind");
     let client = other.client().await?;
     ensure!(client.apiserver_version().await?.git_version.starts_with('v'), "the second apiserver answers");
-
+    run_a_pod(other).await?;
     Platform::down(state).await?;
     ensure!(Host::traces(state).is_empty(), "left: {:?}", Host::traces(state));
-    ensure!(runs_of(first).await? == before, "components of the first platform were touched");
-    first.client().await?.apiserver_version().await?;
     Ok(())
+}
+
+/// While `life` goes on, a pod's app can be reached and its configuration changed; it never starts again, and the links
+/// of its sidecar never break.
+async fn a_pod_does_not_notice(tenant: &Inhabited, life: impl Future<Output = Result<()>>) -> Result<()> {
+    tenant.run(&pod("app", &["sleep"])).await?;
+    let before = tenant.pod("app").await?;
+    let forwarded = tenant.forward("app").await?;
+    let mut changes = 0_u32;
+    let changing = async {
+        loop {
+            let version = tenant.put("threshold", json!(changes)).await?;
+            // Redis announces it, PostgreSQL holds it: both are reached from the pod.
+            forwarded.view.reaches("threshold", version, Duration::from_secs(10)).await?;
+            ensure!(tenant.value("app", "threshold").await?.1 == version, "the app reads another version");
+            changes += 1;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        result = life => result?,
+        result = changing => result.map(|never: std::convert::Infallible| match never {})?,
+    }
+    eprintln!("{changes} changes reached the pod meanwhile");
+    ensure!(changes >= 5, "too few changes to say anything: {changes}");
+    let status = tenant.read("app", "/status").await?;
+    for link in ["redis", "postgresql"] {
+        let link = &status["connections"][link];
+        ensure!(link["up"] == true && link["reconnects"] == 0, "{status}");
+    }
+    let after = tenant.pod("app").await?;
+    for part in ["startTime", "podIP", "initContainerStatuses", "containerStatuses"] {
+        ensure!(
+            after["status"][part] == before["status"][part],
+            "{} became {}",
+            before["status"],
+            after["status"]
+        );
+    }
+    Ok(())
+}
+
+/// Runs a pod that knows nothing of us, where pods run.
+async fn run_a_pod(platform: &Platform) -> Result<()> {
+    if !platform.has_node() {
+        return Ok(());
+    }
+    // The controller manager makes the ServiceAccount a moment after the start.
+    platform
+        .kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])
+        .await?
+        .success()?;
+    let sleeper = pod("sleeper", &["sleep"]).to_string();
+    platform.kubectl_command().feed(&["create", "-f", "-"], &sleeper).await?.success()?;
+    let ready = ["wait", "--for=condition=Ready", "pod/sleeper", "--timeout=60s"];
+    platform.kubectl(&ready).await?.success().map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_when_the_supervisor_was_killed() -> Result<()> {
     let second = Second::start().await?;
     let (platform, state) = (&second.platform, &second.state);
-    if platform.has_node() {
-        let pod = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": { "name": "sleeper", "namespace": "default" },
-            "spec": { "containers": [{
-                "name": "c", "image": "localhost/agent-ready/probe:local",
-                "imagePullPolicy": "Never", "args": ["sleep"],
-            }]},
-        });
-        // The controller manager makes the ServiceAccount a moment after the start.
-        platform
-            .kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])
-            .await?
-            .success()?;
-        platform.kubectl_command().feed(&["create", "-f", "-"], &pod.to_string()).await?.success()?;
-        let ready = ["wait", "--for=condition=Ready", "pod/sleeper", "--timeout=60s"];
-        platform.kubectl(&ready).await?.success()?;
-    }
+    run_a_pod(platform).await?;
     kill(Pid::from_raw(platform.host().supervisor_pid()), Signal::SIGKILL)?;
     Platform::down(state).await?;
     ensure!(Host::traces(state).is_empty(), "left: {:?}", Host::traces(state));
