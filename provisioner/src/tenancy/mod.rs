@@ -63,7 +63,6 @@ const RUNNING_MAX: usize = 64;
 /// Makes tenants.
 pub struct Tenancy {
     saga: SagaSettings,
-    owner_prefix: String,
     worker: Uuid,
     world: Arc<World>,
     journal: Journal,
@@ -132,7 +131,6 @@ impl Tenancy {
         let store = Arc::new(JournalStore { journal: journal.clone(), call_max });
         Ok(Self {
             saga: settings.saga.clone(),
-            owner_prefix: settings.owner_prefix.clone(),
             worker: Uuid::new_v4(),
             executor: Executor::new(Arc::clone(&world), store, settings.fault_point),
             world,
@@ -216,9 +214,7 @@ impl Tenancy {
     /// Takes over operations whose replica is silent.
     async fn claim(&self, limit: i64) -> Result<Vec<Claimed>, Failure> {
         let (journal, worker, lease) = (self.journal.clone(), self.worker, self.saga.lease());
-        let prefix = self.owner_prefix.clone();
-        uncancelled(self.world.call_max, async move { journal.claim(worker, lease, limit, &prefix).await })
-            .await
+        uncancelled(self.world.call_max, async move { journal.claim(worker, lease, limit).await }).await
     }
 
     /// Goes on with an operation that was taken over.
