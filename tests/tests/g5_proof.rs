@@ -82,6 +82,11 @@ defects! {
     an_open_policy_beside_the_default_deny:
         admin vec![(CREATE, policy("open", &json!({"podSelector": {}, "ingress": [{}]})))],
         provisioner vec![], says "(1) NetworkPolicy open allows everything to everyone.";
+    an_open_policy_in_pieces:
+        admin vec![(CREATE, policy("pieces", &json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{
+            "to": [{"ipBlock": {"cidr": "0.0.0.0/1"}}, {"ipBlock": {"cidr": "128.0.0.0/1"}}],
+            "ports": [{"port": 1, "endPort": 1000}, {"port": 1001, "endPort": 65535}]}]})))],
+        provisioner vec![], says "(1) NetworkPolicy pieces allows everything to everyone.";
     no_quota:
         admin vec![("delete resourcequota tenant-quota", json!(""))],
         provisioner vec![], says "(1) no ResourceQuota with limits.cpu=10,";
@@ -137,13 +142,20 @@ defects! {
         provisioner vec![], says "(1) RoleBinding all gives a role to everybody.";
     no_limit_range:
         admin vec![("delete limitrange tenant-limits", json!(""))],
-        provisioner vec![], says "(1) no LimitRange with default requests and limits of cpu and memory for containers.";
+        provisioner vec![], says "(1) no LimitRange with default requests, limits and a positive min of cpu and memory";
     a_limit_range_without_defaults:
         admin vec![
             ("replace -f -", json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tenant-limits"},
                 "spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}})),
         ],
-        provisioner vec![], says "(1) no LimitRange with default requests and limits of cpu and memory for containers.";
+        provisioner vec![], says "(1) no LimitRange with default requests, limits and a positive min of cpu and memory";
+    a_limit_range_that_lets_containers_ask_for_nothing:
+        admin vec![
+            ("replace -f -", json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tenant-limits"},
+                "spec": {"limits": [{"type": "Container", "default": {"cpu": "500m", "memory": "512Mi"},
+                    "defaultRequest": {"cpu": "50m", "memory": "64Mi"}}]}})),
+        ],
+        provisioner vec![], says "(1) no LimitRange with default requests, limits and a positive min of cpu and memory";
     no_pod_security_label:
         admin vec![], provisioner vec!["label namespace NS pod-security.kubernetes.io/enforce-"],
         says "(1) label pod-security.kubernetes.io/enforce is missing";
