@@ -60,8 +60,18 @@ pub(super) fn examine_limits(limits: &[LimitRange], defects: &mut Vec<Defect>) {
     let both = |amounts: &Option<BTreeMap<String, Raw>>| {
         amounts.as_ref().is_some_and(|amounts| amounts.contains_key("cpu") && amounts.contains_key("memory"))
     };
+    // A container that asks for nothing, in so many words, is charged nothing: a least forbids it.
+    let positive = |amounts: &Option<BTreeMap<String, Raw>>, key: &str| {
+        let amount =
+            amounts.as_ref().and_then(|amounts| amounts.get(key)).map(|raw| raw.0.parse::<Quantity>());
+        amount.is_some_and(|amount| amount.is_ok_and(|amount| amount.milli() > 0))
+    };
     let complete = |item: &LimitRangeItem| {
-        item.type_ == "Container" && both(&item.default) && both(&item.default_request)
+        item.type_ == "Container"
+            && both(&item.default)
+            && both(&item.default_request)
+            && positive(&item.min, "cpu")
+            && positive(&item.min, "memory")
     };
     if !limits.iter().filter_map(|range| range.spec.as_ref()).any(|spec| spec.limits.iter().any(complete)) {
         defects.push(Defect::LimitRangeMissing);

@@ -274,6 +274,13 @@ fn limits_and_pod_security_are_part_of_it() {
         |c| c.limit_ranges[0].spec.as_mut().unwrap().limits[0].type_ = "Pod".into(),
         &["limit-range-missing"],
     );
+    check(|c| c.limit_ranges[0].spec.as_mut().unwrap().limits[0].min = None, &["limit-range-missing"]);
+    let least = |c: &mut Cluster, cpu: &str| {
+        let min = c.limit_ranges[0].spec.as_mut().unwrap().limits[0].min.as_mut().unwrap();
+        min.insert("cpu".to_owned(), Amount(cpu.to_owned()));
+    };
+    check(|c| least(c, "0"), &["limit-range-missing"]);
+    check(|c| least(c, "1m"), &[]);
     let level = |c: &mut Cluster, level: &str| {
         c.namespace
             .metadata
