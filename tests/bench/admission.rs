@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
+use tests::Platform;
+use tests::namespace::Namespace;
 use tests::pki::Authority;
 
 use crate::process::mib;
@@ -19,7 +21,7 @@ pub fn run(folder: &Path) -> Result<()> {
     section("Admission: POST /validate, a pod review of 5.6 KiB over TLS, the namespace's state in hand");
     Authority::open_or_create(folder)?.issue("bench", "bench", &[], &["127.0.0.1"])?;
     let review = folder.join("review.json");
-    std::fs::write(&review, pod_review())?;
+    std::fs::write(&review, pod_review("shop"))?;
     let (echo, gate) = (servers::start("echo", folder)?, servers::start("gate", folder)?);
     let load = |server: &Server, connections| {
         wrk::post(&format!("https://{}/validate", server.address), &review, connections, SECONDS)
@@ -31,10 +33,7 @@ pub fn run(folder: &Path) -> Result<()> {
     for connections in [1, 32] {
         let (floor, ours) = (load(&echo, connections)?, load(&gate, connections)?);
         for (name, load) in [("bare echo (floor)", &floor), ("gate", &ours)] {
-            figure(
-                &format!("{connections} connections, {name}"),
-                format!("{:.0} requests/s, p50 {:?}, p99 {:?}", load.requests_per_second, load.p50, load.p99),
-            );
+            figure(&format!("{connections} connections, {name}"), load);
         }
         if connections == 1 {
             against("1 connection, p50 against the floor", ratio(ours.p50, floor.p50), Aim::AtMost(1.5));
@@ -50,15 +49,30 @@ pub fn run(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Runs the section on the deployed webhook: each refusal rests on a live read from the real apiserver.
+pub async fn whole_refusal(platform: &Platform, folder: &Path) -> Result<()> {
+    section(
+        "Admission: the whole refusal, live read from the real apiserver included (one unready namespace)",
+    );
+    let namespace = Namespace::create(platform, "bench", &[]).await?;
+    let review = folder.join("refusal.json");
+    std::fs::write(&review, pod_review(&namespace.name))?;
+    for connections in [1, 32] {
+        let load = wrk::post(&format!("{}/validate", platform.webhook_url()), &review, connections, SECONDS)?;
+        figure(&format!("{connections} connections"), load);
+    }
+    Ok(())
+}
+
 /// A review as the apiserver sends it for a pod of a Deployment, 5.6 KiB, managed fields included.
-pub fn pod_review() -> String {
+fn pod_review(namespace: &str) -> String {
     let environment: Vec<_> = (0..12)
         .map(|i| json!({"name": format!("SETTING_{i}"), "value": "a value of ordinary length"}))
         .collect();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "generateName": "web-7d4b9c6f5d-", "namespace": "shop", "creationTimestamp": null,
+            "generateName": "web-7d4b9c6f5d-", "namespace": namespace, "creationTimestamp": null,
             "labels": {"app": "web", "pod-template-hash": "7d4b9c6f5d"},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-7d4b9c6f5d",
                 "uid": "5f0a4cbb-6f3f-4a8e-9a54-0a8f5a1c9d10", "controller": true, "blockOwnerDeletion": true}],
@@ -98,7 +112,7 @@ pub fn pod_review() -> String {
             "resource": {"group": "", "version": "v1", "resource": "pods"},
             "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
             "requestResource": {"group": "", "version": "v1", "resource": "pods"},
-            "name": "web-7d4b9c6f5d-x2x9q", "namespace": "shop", "operation": "CREATE",
+            "name": "web-7d4b9c6f5d-x2x9q", "namespace": namespace, "operation": "CREATE",
             "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller",
                 "uid": "8f0b0f0e-1d4d-4e2c-a5c1-0f5d6a0f4b11",
                 "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"]},

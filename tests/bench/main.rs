@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     if wants("admission") {
         admission::run(folder.path())?;
     }
-    if ["creation", "writes", "reloads"].into_iter().any(wants) {
+    if ["refusal", "creation", "writes", "reloads"].into_iter().any(wants) {
         tokio::runtime::Runtime::new()?.block_on(on_platform(wants, folder.path()))?;
     }
     Ok(())
@@ -43,6 +43,9 @@ async fn on_platform(wants: impl Fn(&str) -> bool, folder: &std::path::Path) -> 
         .context("start the platform")?;
     let client = platform.client().await?;
     let provisioner = api::Provisioner::new(&platform.provisioner_url())?;
+    if wants("refusal") {
+        admission::whole_refusal(&platform, folder).await?;
+    }
     if wants("creation") {
         creation::run(&client, &provisioner).await?;
     }

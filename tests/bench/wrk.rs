@@ -16,6 +16,12 @@ pub struct Load {
     pub p99: Duration,
 }
 
+impl std::fmt::Display for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.0} requests/s, p50 {:?}, p99 {:?}", self.requests_per_second, self.p50, self.p99)
+    }
+}
+
 /// Posts `body` (a file with JSON) to `url` over `connections` for `seconds`.
 pub fn post(url: &str, body: &Path, connections: u32, seconds: u32) -> Result<Load> {
     let script = body.with_extension("lua");
