@@ -38,7 +38,7 @@ BEGIN
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', target.signature);
         IF target.name LIKE '%advisory%' THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO agent_ready_owner, agent_ready_migrator, '
-                'agent_ready_platform, agent_ready_service', target.signature);
+                'agent_ready_platform, agent_ready_service, agent_ready_role_admin', target.signature);
         ELSIF target.name LIKE 'pg_stat_get_%' OR target.name = 'pg_lock_status' THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO pg_monitor, agent_ready_watchdog', target.signature);
         ELSIF target.name = 'pg_terminate_backend' THEN
@@ -53,6 +53,21 @@ GRANT SELECT ON pg_catalog.pg_roles TO agent_ready_role_admin;
 
 -- The two functions that make and drop a tenant's login role. They run as the one role with CREATEROLE, which no
 -- migration can become: so they are made here and not in a migration. The table tenant_roles comes with the migrations.
+--
+-- A client that has given up does not stop its statement: a role could be made after its organization was undone. So both
+-- take one lock per organization, and making looks under it whether the organization is still wanted.
+
+-- Whether the organization's creation is being undone, or has been.
+CREATE OR REPLACE FUNCTION public.organization_abandoned(organization uuid)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM public.organizations AS o LEFT JOIN public.operations AS p ON p.id = o.operation_id
+        WHERE o.id = organization AND (o.status = 'FAILED' OR p.state IN ('COMPENSATING', 'FAILED'))
+    );
+END $$;
 
 CREATE OR REPLACE FUNCTION public.tenant_role_create(organization uuid, wanted_slot smallint, scram_verifier text)
 RETURNS text
@@ -66,6 +81,11 @@ BEGIN
         OR scram_verifier !~ '^SCRAM-SHA-256\$[0-9]{4,7}:[A-Za-z0-9+/]{8,}={0,2}\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$'
     THEN
         RAISE EXCEPTION 'not a SCRAM-SHA-256 verifier' USING ERRCODE = 'AR400';
+    END IF;
+
+    PERFORM pg_advisory_xact_lock(hashtextextended('tenant_role ' || organization, 0));
+    IF public.organization_abandoned(organization) THEN
+        RAISE EXCEPTION 'the organization is being undone' USING ERRCODE = 'AR409';
     END IF;
 
     INSERT INTO public.tenant_roles (role_name, org_id, slot, verifier)
@@ -90,6 +110,17 @@ BEGIN
     RETURN login;
 END $$;
 
+-- Ends the sessions of one tenant's login.
+CREATE OR REPLACE FUNCTION public.tenant_sessions_end(login text)
+RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH own AS MATERIALIZED (
+        SELECT pid FROM pg_stat_activity WHERE usename = login AND login ~ '^t_[0-9a-f]{32}$'
+    )
+    SELECT count(pg_terminate_backend(pid)) FROM own
+$$;
+
 CREATE OR REPLACE FUNCTION public.tenant_role_drop(organization uuid)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -97,8 +128,19 @@ AS $$
 DECLARE
     login text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('tenant_role ' || organization, 0));
     FOR login IN DELETE FROM public.tenant_roles WHERE org_id = organization RETURNING role_name LOOP
-        EXECUTE format('DROP ROLE IF EXISTS %I', login);
+        -- An open transaction of the tenant's can hold a lock that dropping waits for.
+        PERFORM public.tenant_sessions_end(login);
+        BEGIN
+            EXECUTE format('DROP ROLE IF EXISTS %I', login);
+        EXCEPTION WHEN dependent_objects_still_exist THEN
+            -- The tenant has left something behind: PostgreSQL lets nobody be kept from ALTER DEFAULT PRIVILEGES. The
+            -- membership, which dropping it asks for, goes with the role.
+            EXECUTE format('GRANT %I TO agent_ready_role_admin', login);
+            EXECUTE format('DROP OWNED BY %I', login);
+            EXECUTE format('DROP ROLE %I', login);
+        END;
     END LOOP;
 END $$;
 
@@ -120,7 +162,12 @@ $$;
 ALTER FUNCTION public.tenant_role_create(uuid, smallint, text) OWNER TO agent_ready_role_admin;
 ALTER FUNCTION public.tenant_role_drop(uuid) OWNER TO agent_ready_role_admin;
 ALTER FUNCTION public.tenant_transactions_end(interval) OWNER TO agent_ready_watchdog;
+ALTER FUNCTION public.tenant_sessions_end(text) OWNER TO agent_ready_watchdog;
+ALTER FUNCTION public.organization_abandoned(uuid) OWNER TO agent_ready_definer;
 REVOKE ALL ON FUNCTION public.tenant_role_create(uuid, smallint, text), public.tenant_role_drop(uuid),
-    public.tenant_transactions_end(interval) FROM PUBLIC;
+    public.tenant_transactions_end(interval), public.tenant_sessions_end(text), public.organization_abandoned(uuid)
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.tenant_role_create(uuid, smallint, text), public.tenant_role_drop(uuid),
     public.tenant_transactions_end(interval) TO agent_ready_platform;
+GRANT EXECUTE ON FUNCTION public.tenant_sessions_end(text), public.organization_abandoned(uuid)
+    TO agent_ready_role_admin;

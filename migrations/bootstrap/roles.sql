@@ -22,8 +22,8 @@ BEGIN
             -- Owns the SECURITY DEFINER functions on data: history, outbox, mapping, purge, import.
             ('agent_ready_definer',    'NOLOGIN NOINHERIT'),
             -- Owns the two functions that make and drop tenant roles. CREATEROLE takes over every role that is not a
-            -- superuser, so nobody is ever a member of this one.
-            ('agent_ready_role_admin', 'NOLOGIN NOINHERIT CREATEROLE'),
+            -- superuser, so nobody is ever a member of this one. INHERIT: it drops what a tenant's role owns.
+            ('agent_ready_role_admin', 'NOLOGIN INHERIT CREATEROLE'),
             -- Owns the function that ends tenants' long transactions.
             ('agent_ready_watchdog',   'NOLOGIN INHERIT'),
             -- PgBouncer's auth_query.
@@ -56,3 +56,18 @@ ALTER ROLE agent_ready_service SET idle_in_transaction_session_timeout = '15s';
 ALTER ROLE agent_ready_service SET statement_timeout = '15s';
 ALTER ROLE agent_ready_pooler SET statement_timeout = '5s';
 ALTER ROLE agent_ready_pooler SET default_transaction_read_only = on;
+
+-- PostgreSQL lets everybody into the databases it is installed with, to make temporary tables and large objects there.
+-- Another program that logs in to one of them needs a grant of its own from here on.
+DO $$
+DECLARE
+    stock text;
+BEGIN
+    FOR stock IN
+        SELECT datname FROM pg_catalog.pg_database
+        WHERE datname IN ('postgres', 'template1')
+          AND EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0)
+    LOOP
+        EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', stock);
+    END LOOP;
+END $$;

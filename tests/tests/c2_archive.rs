@@ -171,6 +171,14 @@ async fn an_import_is_whole_and_its_own_or_nothing() -> Result<()> {
             "a row of another organization",
             "jsonb_set($2::jsonb, '{configs,0,org_id}', to_jsonb(gen_random_uuid()))",
         ),
+        ("another current value", "jsonb_set($2::jsonb, '{configs,0,value}', '\"another\"')"),
+        ("another current version", "jsonb_set($2::jsonb, '{configs,0,version}', '99')"),
+        ("another author", "jsonb_set($2::jsonb, '{configs,0,updated_by}', '\"another\"')"),
+        ("a missing current value", "$2::jsonb #- '{configs,0}'"),
+        (
+            "a current value without a history",
+            "jsonb_insert($2::jsonb, '{configs,0}', jsonb_set($2::jsonb #> '{configs,0}', '{key}', '\"more\"'))",
+        ),
     ];
     for (name, change) in changes {
         assert_eq!(code(archive.import_changed(&whole, change).await).as_deref(), Some("AR400"), "{name}");

@@ -59,7 +59,7 @@ pub const RULES: &[Rule] = &[
            AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) WHERE grantee = 0))",
     ),
     rule(
-        "no table, schema or database of ours is for everybody",
+        "no table, schema or database of ours is for everybody, nor a database that the server came with",
         "SELECT oid::regclass::text FROM pg_class
          WHERE relnamespace = 'public'::regnamespace AND EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = 0)
          UNION ALL
@@ -67,7 +67,7 @@ pub const RULES: &[Rule] = &[
          WHERE nspname = 'public' AND EXISTS (SELECT FROM aclexplode(nspacl) WHERE grantee = 0)
          UNION ALL
          SELECT datname FROM pg_database
-         WHERE datname = current_database()
+         WHERE datname IN (current_database(), 'postgres', 'template1')
            AND (datacl IS NULL OR EXISTS (SELECT FROM aclexplode(datacl) WHERE grantee = 0))",
     ),
     rule(

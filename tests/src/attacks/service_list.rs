@@ -134,6 +134,7 @@ pub const ESCALATIONS: &[Attack] = &[
         &["SELECT tenant_role_create('{own}', 0::smallint, 'SCRAM-SHA-256$4096:x''; DROP TABLE users; --')"],
     ),
     refused("passwords", &["SELECT rolpassword FROM pg_authid"]),
+    refused("ending the victim's sessions", &["SELECT tenant_sessions_end('{victim_role}')"]),
     refused("a file", &["SELECT pg_read_file('/etc/passwd')"]),
     refused("a program", &["COPY (SELECT 1) TO PROGRAM 'cat'"]),
     refused("another configuration", &["ALTER SYSTEM SET ssl = off"]),
@@ -153,6 +154,7 @@ pub const COORDINATION: &[Attack] = &[
     refused("dropping a tenant's roles", &["SELECT tenant_role_drop('{victim}')"]),
     refused("purging the victim", &["SELECT organization_purge('{victim}', 'x', 'x')"]),
     refused("ending transactions", &["SELECT tenant_transactions_end('0 s')"]),
+    refused("asking what became of the victim", &["SELECT organization_abandoned('{victim}')"]),
     refused(
         "an organization's name",
         &["SET app.current_org = '{own}'", "UPDATE organizations SET name = 'x'"],

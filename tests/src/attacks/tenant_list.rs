@@ -242,11 +242,48 @@ pub const PRODUCT: &[Attack] = &[
     refused("importing over the victim", &["SELECT organization_import('{victim}', '{}', 'x', 'x')"]),
     refused("writing a value", &["SELECT config_write('{own}', 'a', 'b', '1', NULL, 'x', 'x')"]),
     refused("ending transactions", &["SELECT tenant_transactions_end('0 s')"]),
+    refused("ending the victim's sessions", &["SELECT tenant_sessions_end('{victim_role}')"]),
+    refused("asking what became of the victim", &["SELECT organization_abandoned('{victim}')"]),
     refused("verifying a history", &["SELECT config_history_verify('{victim}')"]),
+    refused("comparing a history", &["SELECT config_matches_history('{victim}')"]),
     harmless("its own mapping", &["SELECT tenant_organization()"]),
+];
+
+/// What nobody can be kept from, and does nothing to others. Committed, and so last: the next login would fail.
+///
+/// - Default privileges are about objects of its own, and it makes none; its role is dropped with them.
+/// - The pooler knows the verifier that the platform made, so a tenant with another password has locked itself out until
+///   the platform sets it again. Its settings without their limits meet the pooler's limits and the watchdog's, and
+///   `temp_file_limit` stays: that one only a superuser resets.
+/// - No program of ours listens, and what two tenants tell each other is theirs.
+pub const ITSELF: &[Attack] = &[
+    refused(
+        "its own role given to the service",
+        &["BEGIN READ WRITE; GRANT {own_role} TO agent_ready_service"],
+    ),
+    refused("its own role given to the victim", &["BEGIN READ WRITE; GRANT {own_role} TO {victim_role}"]),
+    refused("its own name", &["BEGIN READ WRITE; ALTER ROLE CURRENT_USER RENAME TO intruder"]),
+    refused("its own connection limit", &["BEGIN READ WRITE; ALTER ROLE CURRENT_USER CONNECTION LIMIT -1"]),
+    refused(
+        "default privileges of the owner",
+        &[
+            "BEGIN READ WRITE; ALTER DEFAULT PRIVILEGES FOR ROLE agent_ready_owner GRANT SELECT ON TABLES TO PUBLIC",
+        ],
+    ),
+    harmless(
+        "default privileges of its own",
+        &["BEGIN READ WRITE; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC; COMMIT"],
+    ),
+    harmless("NOTIFY as a command", &["NOTIFY config, 'x'", "BEGIN READ WRITE; NOTIFY config, 'x'; COMMIT"]),
+    harmless("its own settings", &["BEGIN READ WRITE; ALTER ROLE CURRENT_USER RESET ALL; COMMIT"]),
+    refused(
+        "a wider disk limit for good",
+        &["BEGIN READ WRITE; ALTER ROLE CURRENT_USER SET temp_file_limit = -1"],
+    ),
+    harmless("its own password", &["BEGIN READ WRITE; ALTER ROLE CURRENT_USER PASSWORD 'x'; COMMIT"]),
 ];
 
 /// All of them.
 pub fn all() -> Vec<Attack> {
-    [READS, IDENTITIES, WRITES, SHARED, PRODUCT].concat()
+    [READS, IDENTITIES, WRITES, SHARED, PRODUCT, ITSELF].concat()
 }
