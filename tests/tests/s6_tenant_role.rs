@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::Result;
+use sqlx::error::DatabaseError;
 use sqlx::{Connection as _, PgConnection};
 use tests::attacks::{TestTenant, reply_to, scram_verifier};
 use tests::data::{DATABASE, DataServices, Login};
@@ -92,7 +93,7 @@ async fn a_tenant_enters_no_other_database() -> Result<()> {
         for (database, code) in [("postgres", "42501"), ("template1", "42501"), ("template0", "55000")] {
             let refused = PgConnection::connect_with(&own.clone().database(database)).await.err();
             let refused = refused.as_ref().and_then(sqlx::Error::as_database_error);
-            assert_eq!(refused.and_then(|error| error.code()).as_deref(), Some(code), "{database}");
+            assert_eq!(refused.and_then(DatabaseError::code).as_deref(), Some(code), "{database}");
             let pooler = services.tenant_database_address().replace(DATABASE, database);
             let pooled = PgConnection::connect_with(&tenant.options(&services, &pooler)?).await;
             assert!(pooled.is_err(), "{database} through the pooler");
