@@ -84,6 +84,13 @@ pub struct ServeSettings {
     /// Failed logins in five minutes from one client address.
     #[arg(long, env, default_value_t = 100)]
     pub login_failures_per_address: u32,
+    /// Most keys with a value that one organization may have.
+    #[arg(long, env, default_value_t = 1_000)]
+    pub config_keys_max: u32,
+    /// Most bytes of configuration of one organization: names and values, and 256 for each key that was ever used. Each of
+    /// its pods holds all of it in a sidecar of 64 MiB.
+    #[arg(long, env, default_value_t = 4 << 20)]
+    pub config_bytes_max: u32,
     /// Header in which the proxy before us tells the client's address; its last entry counts. Without it the connection's
     /// own address counts, which behind a proxy is the proxy's for everybody.
     #[arg(long, env)]

@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use crate::{
-    config::Configuration,
+    config::{Configuration, capacity::Capacity},
     identity::{Identity, throttle::LoginLimits},
     kube,
     settings::ServeSettings,
@@ -53,7 +53,9 @@ impl AppState {
         };
         let identity =
             Identity::load(&settings.signing_keys_dir, &settings.issuer, limits).context("signing keys")?;
-        let config = Configuration::new(service.clone(), &settings.redis_url, ca_file)?;
+        let capacity =
+            Capacity { keys: settings.config_keys_max.into(), bytes: settings.config_bytes_max.into() };
+        let config = Configuration::new(service.clone(), &settings.redis_url, ca_file, capacity)?;
         let kube = kube::client(settings.saga.call_max()).await.context("Kubernetes client")?;
         let tenancy = Arc::new(Tenancy::new(&settings, platform.clone(), kube, identity.passwords.clone())?);
         Ok(Self { settings, platform, service, identity, config, tenancy })

@@ -9,7 +9,7 @@ use super::{
     ConfigError, ConfigName, Configuration,
     chain::Entry,
     csv,
-    read::raw,
+    read::{PAGE_BYTES_MAX, Page, raw},
     tenant::{TenantTx, detached},
 };
 
@@ -113,26 +113,38 @@ impl Configuration {
         &self,
         organization: OrganizationId,
         filter: Filter,
-    ) -> Result<Vec<Entry>, ConfigError> {
+    ) -> Result<Page<Entry>, ConfigError> {
         let pool = self.service.clone();
+        let limit = filter.limit.clamp(1, PAGE_MAX);
         let (service, key) = match filter.name {
             Some(name) => (Some(name.service.to_string()), Some(name.key.to_string())),
             None => (None, None),
         };
         detached(async move {
             let mut tx = TenantTx::begin(&pool, organization).await?;
-            let rows = sqlx::query_as!(
-                Entry,
-                r#"SELECT org_id AS organization, seq, service, key, version, epoch, revision,
-                          old_value::text AS old_value, new_value::text AS new_value, deleted, changed_by, changed_at,
-                          reason, prev_hash, hash
-                   FROM config_history
-                   WHERE org_id = $1 AND seq < $2
-                     AND ($3::text IS NULL OR (service = $3 AND key = $4))
-                     AND ($5::timestamptz IS NULL OR changed_at >= $5)
-                     AND ($6::timestamptz IS NULL OR changed_at < $6)
-                     AND ($7::text IS NULL OR changed_by = $7)
-                   ORDER BY seq DESC LIMIT $8"#,
+            let rows = sqlx::query!(
+                r#"SELECT org_id AS "organization!", seq AS "seq!", service AS "service!", key AS "key!",
+                          version AS "version!", epoch AS "epoch!", revision AS "revision!", old_value, new_value,
+                          deleted AS "deleted!", changed_by AS "changed_by!", changed_at AS "changed_at!", reason,
+                          prev_hash AS "prev_hash!", hash AS "hash!", found AS "found!"
+                   FROM (
+                       SELECT *, count(*) OVER () AS found, sum(bytes) OVER (ORDER BY seq DESC) - bytes AS bytes_before
+                       FROM (
+                           SELECT *, coalesce(octet_length(old_value), 0) + coalesce(octet_length(new_value), 0) AS bytes
+                           FROM (
+                               SELECT org_id, seq, service, key, version, epoch, revision, old_value::text AS old_value,
+                                      new_value::text AS new_value, deleted, changed_by, changed_at, reason, prev_hash, hash
+                               FROM config_history
+                               WHERE org_id = $1 AND seq < $2
+                                 AND ($3::text IS NULL OR (service = $3 AND key = $4))
+                                 AND ($5::timestamptz IS NULL OR changed_at >= $5)
+                                 AND ($6::timestamptz IS NULL OR changed_at < $6)
+                                 AND ($7::text IS NULL OR changed_by = $7)
+                               ORDER BY seq DESC LIMIT $8
+                           ) AS counted
+                       ) AS weighed
+                   ) AS measured
+                   WHERE bytes_before < $9 ORDER BY seq DESC"#,
                 organization.0,
                 filter.before.unwrap_or(i64::MAX),
                 service,
@@ -140,11 +152,30 @@ impl Configuration {
                 filter.from,
                 filter.to,
                 filter.actor,
-                filter.limit.clamp(1, PAGE_MAX),
+                limit,
+                PAGE_BYTES_MAX,
             )
             .fetch_all(&mut *tx)
             .await?;
-            Ok(rows)
+            let found = rows.first().map(|row| row.found);
+            let entries = rows.into_iter().map(|row| Entry {
+                organization: row.organization,
+                seq: row.seq,
+                service: row.service,
+                key: row.key,
+                version: row.version,
+                epoch: row.epoch,
+                revision: row.revision,
+                old_value: row.old_value,
+                new_value: row.new_value,
+                deleted: row.deleted,
+                changed_by: row.changed_by,
+                changed_at: row.changed_at,
+                reason: row.reason,
+                prev_hash: row.prev_hash,
+                hash: row.hash,
+            });
+            Ok(Page::new(entries.collect(), found, limit))
         })
         .await
     }

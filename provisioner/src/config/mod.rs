@@ -1,20 +1,24 @@
 //! Configuration of tenants' services: values with versions, their history, schemas, announcements.
 //!
-//! PostgreSQL is the truth; Redis carries `version=N` and never a value. Pure: [`chain`], [`csv`], [`etag`], [`schema`],
-//! [`value`]. A change is one statement, or four round trips where more has to be
-//! looked at ([`write`]); then comes its announcement ([`publish`]); what was not announced is left
-//! in the outbox ([`outbox`]).
+//! PostgreSQL is the truth; Redis carries `version=N` and never a value. Pure: [`chain`], [`csv`], `decide`, [`etag`],
+//! [`number`], [`schema`], [`value`]. A change is a short transaction under the organization's row lock ([`write`]), within
+//! the organization's limits ([`capacity`]); then comes its announcement ([`publish`]); what was not announced is left in the
+//! outbox ([`outbox`]).
 
+pub mod capacity;
 pub mod chain;
 pub mod csv;
+mod decide;
 pub mod etag;
 pub mod history;
+pub mod number;
 pub mod outbox;
 pub mod publish;
 pub mod read;
 pub mod schema;
 pub mod schemas;
 pub mod tenant;
+mod turns;
 pub mod value;
 pub mod write;
 
@@ -23,8 +27,11 @@ use std::{path::Path, sync::Arc};
 use contract::{ConfigKey, ServiceName};
 use sqlx::{PgPool, postgres::PgDatabaseError};
 
+use capacity::Capacity;
 use publish::Publisher;
 use schema::{SchemaError, Violation};
+use tokio::sync::Semaphore;
+use turns::Turns;
 use value::InvalidValue;
 
 /// Where one value lives within its organization.
@@ -76,6 +83,23 @@ pub enum ConfigError {
     /// The value or the reason is refused.
     #[error(transparent)]
     Value(#[from] InvalidValue),
+    /// The organization would have more keys than it may.
+    #[error("an organization has at most {most} keys: delete some first")]
+    TooManyKeys {
+        /// Most keys.
+        most: i64,
+    },
+    /// The organization would have more configuration than it may.
+    #[error(
+        "an organization has at most {most} bytes of configuration, names and 256 bytes for each key that was ever used \
+         included; with this change it would be {needed}"
+    )]
+    TooManyBytes {
+        /// Most bytes.
+        most: i64,
+        /// Bytes with the change.
+        needed: i64,
+    },
     /// One change of a batch cannot be made, so none was.
     #[error("change {index}: {cause}")]
     Change {
@@ -124,17 +148,48 @@ impl From<sqlx::Error> for ConfigError {
 pub struct Configuration {
     service: PgPool,
     publisher: Arc<Publisher>,
+    capacity: Capacity,
+    turns: Arc<Turns>,
+    /// Checks against schemas at the same time: one a core, and one core for everything else.
+    validations: Arc<Semaphore>,
 }
 
 impl Configuration {
     /// `service` is the pool within one organization. `redis_url` is the publisher's; with `ca_file` the server is verified.
-    pub fn new(service: PgPool, redis_url: &str, ca_file: Option<&Path>) -> anyhow::Result<Self> {
-        Ok(Self { service, publisher: Arc::new(Publisher::new(redis_url, ca_file)?) })
+    pub fn new(
+        service: PgPool,
+        redis_url: &str,
+        ca_file: Option<&Path>,
+        capacity: Capacity,
+    ) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self {
+            service,
+            publisher: Arc::new(Publisher::new(redis_url, ca_file)?),
+            capacity,
+            turns: Arc::default(),
+            validations: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
+        })
     }
 
     /// The announcements of changes.
     pub fn publisher(&self) -> &Arc<Publisher> {
         &self.publisher
+    }
+
+    /// Runs a check against schemas, which can take milliseconds, where no other request waits for it; few at a time.
+    async fn validate<T: Send + 'static>(
+        &self,
+        check: impl FnOnce() -> Result<T, ConfigError> + Send + 'static,
+    ) -> Result<T, ConfigError> {
+        let worker_gone = || ConfigError::Database(sqlx::Error::WorkerCrashed);
+        let permit = Arc::clone(&self.validations).acquire_owned().await.map_err(|_| worker_gone())?;
+        let checked = tokio::task::spawn_blocking(move || {
+            // Here, and not outside: a request that ends does not end the work.
+            let _permit = permit;
+            check()
+        });
+        checked.await.map_err(|_| worker_gone())?
     }
 
     /// Publishes what was left in the outbox until `stop`. `platform` is the pool across organizations.

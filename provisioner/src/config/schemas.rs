@@ -1,11 +1,11 @@
 //! The schemas that values of a key must fit.
 
 use contract::OrganizationId;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     ConfigError, ConfigName, Configuration,
-    schema::Schema,
+    schema::{self, Schema},
     tenant::{TenantTx, detached},
 };
 
@@ -33,14 +33,16 @@ impl Configuration {
         &self,
         organization: OrganizationId,
         name: ConfigName,
-        schema: Value,
+        schema: &RawValue,
     ) -> Result<(), ConfigError> {
         if name.is_reserved() {
             return Err(ConfigError::Reserved);
         }
-        let pool = self.service.clone();
+        let schema = schema::read(schema)?;
+        let this = self.clone();
         detached(async move {
-            let mut tx = TenantTx::begin_locked(&pool, organization).await?;
+            let _turn = this.turns.take(organization).await;
+            let mut tx = TenantTx::begin_locked(&this.service, organization).await?;
             let present = sqlx::query_scalar!(
                 r#"SELECT value AS "value!" FROM service_configs
                    WHERE org_id = $1 AND service = $2 AND key = $3 AND NOT deleted"#,
@@ -50,7 +52,7 @@ impl Configuration {
             )
             .fetch_optional(&mut *tx)
             .await?;
-            let schema = compiled(schema, present).await?;
+            let schema = this.validate(move || fitting(schema, present)).await?;
             sqlx::query!(
                 "INSERT INTO config_schemas (org_id, service, key, schema) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (org_id, service, key) DO UPDATE SET schema = excluded.schema",
@@ -72,9 +74,10 @@ impl Configuration {
         organization: OrganizationId,
         name: ConfigName,
     ) -> Result<(), ConfigError> {
-        let pool = self.service.clone();
+        let this = self.clone();
         let removed = detached(async move {
-            let mut tx = TenantTx::begin_locked(&pool, organization).await?;
+            let _turn = this.turns.take(organization).await;
+            let mut tx = TenantTx::begin_locked(&this.service, organization).await?;
             let done = sqlx::query!(
                 "DELETE FROM config_schemas WHERE org_id = $1 AND service = $2 AND key = $3",
                 organization.0,
@@ -91,13 +94,9 @@ impl Configuration {
     }
 }
 
-/// Gives the schema back if it is one and `present` fits it. Compiling can take milliseconds: off the async threads.
-async fn compiled(schema: Value, present: Option<Value>) -> Result<Value, ConfigError> {
-    tokio::task::spawn_blocking(move || {
-        let compiled = Schema::new(&schema)?;
-        let violations = present.map(|value| compiled.violations(&value)).unwrap_or_default();
-        if violations.is_empty() { Ok(schema) } else { Err(ConfigError::Violations(violations)) }
-    })
-    .await
-    .map_err(|_| ConfigError::Database(sqlx::Error::WorkerCrashed))?
+/// Gives the schema back if it is one and `present` fits it.
+fn fitting(schema: Value, present: Option<Value>) -> Result<Value, ConfigError> {
+    let compiled = Schema::new(&schema)?;
+    let violations = present.map_or(Ok(Vec::new()), |value| compiled.violations(&value))?;
+    if violations.is_empty() { Ok(schema) } else { Err(ConfigError::Violations(violations)) }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, value::RawValue};
 
+use super::number::{DIGITS_MAX, holds_long_number};
+
 /// Longest value, in bytes of its JSON text.
 pub const VALUE_MAX_BYTES: usize = 64 * 1024;
 /// Deepest nesting.
@@ -21,6 +23,9 @@ pub enum InvalidValue {
     /// JSON that PostgreSQL or a reader cannot hold: the character U+0000, lone surrogates, numbers beyond a double.
     #[error("the value holds what cannot be stored: {0}")]
     Unstorable(&'static str),
+    /// A number with more digits than [`DIGITS_MAX`] in plain decimal form.
+    #[error("a number of a value has at most {DIGITS_MAX} digits when it is written without an exponent")]
+    LongNumber,
     /// Longer than [`REASON_MAX`], or with control characters.
     #[error("a reason is at most {REASON_MAX} characters, without control characters")]
     Reason,
@@ -42,6 +47,9 @@ impl ConfigValue {
         }
         if depth(text) > DEPTH_MAX {
             return Err(InvalidValue::TooDeep);
+        }
+        if holds_long_number(text) {
+            return Err(InvalidValue::LongNumber);
         }
         let parsed: Value = serde_json::from_str(text)
             .map_err(|_| InvalidValue::Unstorable("a number or an escape out of range"))?;
@@ -130,9 +138,19 @@ mod tests {
 
     #[test]
     fn what_postgresql_cannot_hold_is_refused() {
-        for bad in ["\"\\u0000\"", "{\"\\u0000\":1}", "[\"a\\u0000b\"]", "1e999"] {
+        for bad in ["\"\\u0000\"", "{\"\\u0000\":1}", "[\"a\\u0000b\"]", "\"\\ud800\""] {
             assert!(matches!(check(bad), Err(InvalidValue::Unstorable(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_value_is_not_longer_in_postgresql_than_here() {
+        let bomb = format!("[{}1]", "1e-16383,".repeat(6_000));
+        assert!(bomb.len() < VALUE_MAX_BYTES);
+        for bad in [bomb.as_str(), "{\"a\":1e300}", "1e999", "0e-16383"] {
+            assert_eq!(check(bad).unwrap_err(), InvalidValue::LongNumber);
+        }
+        assert!(check("[1e63, 6.02e23, \"1e-16383\"]").is_ok());
     }
 
     #[test]

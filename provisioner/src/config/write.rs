@@ -1,22 +1,19 @@
 //! Changing values: one transaction, all or nothing.
 //!
-//! A single change of a value without a schema is one statement. Otherwise the organization's row lock comes first, so that
-//! schemas, versions and preconditions that are read after it hold until the commit: begin and lock, read, write, commit are
-//! four round trips, for one change as for a hundred.
-
-use std::collections::BTreeSet;
+//! The organization's row lock comes first, so that schemas, versions, preconditions and the room that is left hold until the
+//! commit: begin and lock, read, write, measure, commit are five round trips, for one change as for a hundred. A single value
+//! without a schema needs no reading. A deletion of one key, which needs no room, is one statement.
 
 use contract::OrganizationId;
 use serde::Serialize;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
     ConfigError, ConfigName, Configuration, HAS_SCHEMA, NOT_THERE,
+    decide::{Decided, Restored, State, allowed, at, decide_all},
     etag::{Current, Precondition},
     has_code,
     publish::Announcement,
-    schema::{Schema, Violation},
     tenant::{TenantTx, detached},
     value::ConfigValue,
 };
@@ -80,18 +77,6 @@ pub struct Applied {
     pub value: Option<String>,
 }
 
-/// What is there before a change.
-struct State {
-    current: Current,
-    schema: Option<Value>,
-    restored: Option<Restored>,
-}
-
-struct Restored {
-    deleted: bool,
-    value: Option<String>,
-}
-
 impl Configuration {
     /// Makes the changes in one transaction, and announces them.
     pub async fn apply(
@@ -103,7 +88,9 @@ impl Configuration {
         let this = self.clone();
         // Detached up to the announcement: a client that leaves does not delay it.
         detached(async move {
+            let turn = this.turns.take(organization).await;
             let applied = this.commit(organization, changes, author).await?;
+            drop(turn);
             let announcements: Vec<_> = applied
                 .iter()
                 .filter_map(|change| {
@@ -131,8 +118,15 @@ impl Configuration {
         let mut tx = TenantTx::begin_locked(&self.service, organization).await?;
         let states = read_states(&mut tx, organization, &changes).await?;
         let created: Vec<bool> = states.iter().map(|state| !state.current.exists).collect();
-        let decided = off_thread_if_schemas(changes, states).await?;
+        let decided = if states.iter().any(|state| state.schema.is_some()) {
+            self.validate(move || decide_all(changes, states)).await?
+        } else {
+            decide_all(changes, states)?
+        };
         let mut applied = write(&mut tx, organization, decided, author).await?;
+        if applied.iter().any(|change| !change.deleted) {
+            self.capacity.check(&mut tx, organization).await?;
+        }
         tx.commit().await?;
         for (change, created) in applied.iter_mut().zip(created) {
             change.created = created;
@@ -142,68 +136,72 @@ impl Configuration {
 }
 
 impl Configuration {
-    /// Makes a change that nothing but its version decides in one statement. None: it has to be made the longer way.
+    /// Makes a change that nothing but its version and the room for it decide. None: it has to be made the longer way.
     async fn commit_at_once(
         &self,
         organization: OrganizationId,
         change: &Change,
         author: &Author,
     ) -> Result<Option<Applied>, ConfigError> {
-        let value = match &change.action {
-            Action::Set(value) => Some(value.text()),
-            Action::Delete => None,
-            Action::Restore(_) => return Ok(None),
-        };
         let Some(expected) = change.precondition.expected_version() else { return Ok(None) };
-        let ConfigName { service, key } = &change.name;
-        let made = sqlx::query!(
-            r#"SELECT version AS "version!", revision AS "revision!", updated_at AS "updated_at!", created AS "created!"
+        match &change.action {
+            Action::Set(value) => {
+                let mut tx = TenantTx::begin_locked(&self.service, organization).await?;
+                let text = Some(value.text());
+                let made =
+                    write_at_once(&mut *tx, organization, &change.name, text, expected, author).await?;
+                if made.is_some() {
+                    self.capacity.check(&mut tx, organization).await?;
+                    tx.commit().await?;
+                }
+                Ok(made)
+            }
+            Action::Delete => {
+                write_at_once(&self.service, organization, &change.name, None, expected, author).await
+            }
+            Action::Restore(_) => Ok(None),
+        }
+    }
+}
+
+/// Writes one value, if its key has no schema. None: it has one.
+async fn write_at_once(
+    database: impl sqlx::PgExecutor<'_>,
+    organization: OrganizationId,
+    name: &ConfigName,
+    value: Option<&str>,
+    expected: Option<i64>,
+    author: &Author,
+) -> Result<Option<Applied>, ConfigError> {
+    let ConfigName { service, key } = name;
+    let made = sqlx::query!(
+        r#"SELECT version AS "version!", revision AS "revision!", updated_at AS "updated_at!", created AS "created!"
                FROM config_write_at_once($1, $2, $3, $4::text::jsonb, $5, $6, $7)"#,
-            organization.0,
-            service.as_str(),
-            key.as_str(),
-            value,
-            expected,
-            author.actor,
-            author.reason,
-        )
-        .fetch_one(&self.service)
-        .await;
-        match made {
-            Ok(row) => Ok(Some(Applied {
-                service: service.to_string(),
-                key: key.to_string(),
-                version: row.version,
-                revision: row.revision,
-                updated_at: row.updated_at,
-                deleted: value.is_none(),
-                created: row.created,
-                value: value.map(str::to_owned),
-            })),
-            Err(error) if has_code(&error, HAS_SCHEMA) => Ok(None),
-            Err(error) if value.is_none() && has_code(&error, NOT_THERE) => Err(at(0)(ConfigError::NotFound)),
-            Err(error) => Err(at(0)(error.into())),
-        }
+        organization.0,
+        service.as_str(),
+        key.as_str(),
+        value,
+        expected,
+        author.actor,
+        author.reason,
+    )
+    .fetch_one(database)
+    .await;
+    match made {
+        Ok(row) => Ok(Some(Applied {
+            service: service.to_string(),
+            key: key.to_string(),
+            version: row.version,
+            revision: row.revision,
+            updated_at: row.updated_at,
+            deleted: value.is_none(),
+            created: row.created,
+            value: value.map(str::to_owned),
+        })),
+        Err(error) if has_code(&error, HAS_SCHEMA) => Ok(None),
+        Err(error) if value.is_none() && has_code(&error, NOT_THERE) => Err(at(0)(ConfigError::NotFound)),
+        Err(error) => Err(at(0)(error.into())),
     }
-}
-
-fn at(index: usize) -> impl Fn(ConfigError) -> ConfigError {
-    move |cause| ConfigError::Change { index, cause: Box::new(cause) }
-}
-
-/// What can be said without looking: reserved names, one change a key.
-fn allowed(changes: &[Change]) -> Result<(), ConfigError> {
-    let mut names = BTreeSet::new();
-    for (index, change) in changes.iter().enumerate() {
-        if change.name.is_reserved() {
-            return Err(at(index)(ConfigError::Reserved));
-        }
-        if !names.insert(&change.name) {
-            let told = Violation { path: String::new(), message: "the batch changes this key twice".into() };
-            return Err(at(index)(ConfigError::Violations(vec![told])));
-        }
-    }
-    Ok(())
 }
 
 async fn read_states(
@@ -244,65 +242,6 @@ async fn read_states(
     Ok(state.collect())
 }
 
-/// A change with its value decided: the JSON text, or none for a deletion.
-struct Decided {
-    name: ConfigName,
-    value: Option<String>,
-}
-
-/// Checks against schemas can take milliseconds, which other requests should not wait for.
-async fn off_thread_if_schemas(
-    changes: Vec<Change>,
-    states: Vec<State>,
-) -> Result<Vec<Decided>, ConfigError> {
-    if states.iter().all(|state| state.schema.is_none()) {
-        return decide_all(changes, states);
-    }
-    tokio::task::spawn_blocking(move || decide_all(changes, states))
-        .await
-        .map_err(|_| ConfigError::Database(sqlx::Error::WorkerCrashed))?
-}
-
-fn decide_all(changes: Vec<Change>, states: Vec<State>) -> Result<Vec<Decided>, ConfigError> {
-    let pairs = changes.into_iter().zip(states).enumerate();
-    pairs.map(|(index, (change, state))| decide(change, state).map_err(at(index))).collect()
-}
-
-/// What the change writes, if what is there allows it.
-fn decide(change: Change, state: State) -> Result<Decided, ConfigError> {
-    let Current { version, exists } = state.current;
-    if !change.precondition.holds(state.current) {
-        return Err(ConfigError::PreconditionFailed { current: exists.then_some(version) });
-    }
-    let value = match change.action {
-        Action::Set(value) => {
-            check(state.schema.as_ref(), value.parsed())?;
-            Some(value.text().to_owned())
-        }
-        Action::Delete if exists => None,
-        Action::Delete => return Err(ConfigError::NotFound),
-        Action::Restore(version) => {
-            let then = state.restored.ok_or(ConfigError::NoVersion(version))?;
-            let value =
-                then.value.filter(|_| !then.deleted).ok_or(ConfigError::VersionIsDeletion(version))?;
-            if state.schema.is_some() {
-                let parsed = serde_json::from_str(&value)
-                    .map_err(|error| ConfigError::Database(sqlx::Error::Decode(error.into())))?;
-                check(state.schema.as_ref(), &parsed)?;
-            }
-            Some(value)
-        }
-    };
-    Ok(Decided { name: change.name, value })
-}
-
-fn check(schema: Option<&Value>, value: &Value) -> Result<(), ConfigError> {
-    let Some(schema) = schema else { return Ok(()) };
-    // It was accepted when it was set; a rule made stricter since then must not leave values unchecked.
-    let violations = Schema::new(schema)?.violations(value);
-    if violations.is_empty() { Ok(()) } else { Err(ConfigError::Violations(violations)) }
-}
-
 async fn write(
     tx: &mut TenantTx,
     organization: OrganizationId,
@@ -339,73 +278,4 @@ async fn write(
             value,
         });
     Ok(applied.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{json, value::RawValue};
-
-    use super::*;
-
-    fn name(service: &str) -> ConfigName {
-        ConfigName { service: service.parse().unwrap(), key: "k".parse().unwrap() }
-    }
-
-    fn set(text: &str) -> Action {
-        Action::Set(ConfigValue::new(&RawValue::from_string(text.into()).unwrap()).unwrap())
-    }
-
-    fn change(action: Action) -> Change {
-        Change { name: name("ai"), action, precondition: Precondition::default() }
-    }
-
-    fn state(version: i64, exists: bool) -> State {
-        State { current: Current { version, exists }, schema: None, restored: None }
-    }
-
-    #[test]
-    fn a_set_value_keeps_its_text_and_fits_its_schema() {
-        assert_eq!(decide(change(set("0.90")), state(0, false)).unwrap().value.unwrap(), "0.90");
-        let guarded = || State { schema: Some(json!({"maximum": 1})), ..state(1, true) };
-        assert!(decide(change(set("1")), guarded()).is_ok());
-        assert!(matches!(decide(change(set("2")), guarded()), Err(ConfigError::Violations(_))));
-    }
-
-    #[test]
-    fn what_is_gone_cannot_be_deleted_again() {
-        assert!(decide(change(Action::Delete), state(3, true)).unwrap().value.is_none());
-        assert!(matches!(decide(change(Action::Delete), state(3, false)), Err(ConfigError::NotFound)));
-    }
-
-    #[test]
-    fn a_rollback_is_checked_like_any_value() {
-        let then = |deleted, value: Option<&str>| Restored { deleted, value: value.map(Into::into) };
-        let restore = |restored, schema| {
-            decide(change(Action::Restore(2)), State { schema, restored, ..state(5, true) })
-        };
-        assert_eq!(restore(Some(then(false, Some("7"))), None).unwrap().value.unwrap(), "7");
-        assert!(matches!(restore(None, None), Err(ConfigError::NoVersion(2))));
-        assert!(matches!(restore(Some(then(true, None)), None), Err(ConfigError::VersionIsDeletion(2))));
-        let strict = Some(json!({"type": "string"}));
-        assert!(matches!(restore(Some(then(false, Some("7"))), strict), Err(ConfigError::Violations(_))));
-    }
-
-    #[test]
-    fn a_failed_precondition_tells_the_version() {
-        let mut stale = change(set("1"));
-        stale.precondition = Precondition::version(2);
-        let refused = decide(stale, state(3, true)).map(|_| ());
-        assert!(matches!(refused, Err(ConfigError::PreconditionFailed { current: Some(3) })), "{refused:?}");
-    }
-
-    #[test]
-    fn the_mirror_is_reserved_and_a_key_changes_once() {
-        let mirror = Change { name: name("platform"), ..change(set("1")) };
-        match allowed(&[change(set("1")), mirror]) {
-            Err(ConfigError::Change { index: 1, cause }) => assert!(matches!(*cause, ConfigError::Reserved)),
-            other => panic!("{other:?}"),
-        }
-        let twice = allowed(&[change(set("1")), change(Action::Delete)]);
-        assert!(matches!(twice, Err(ConfigError::Change { index: 1, .. })));
-    }
 }

@@ -5,7 +5,11 @@ use runtime::problem::Problem;
 use serde_json::json;
 
 use crate::{
-    config::{ConfigError, etag::InvalidTags, schema::Violation},
+    config::{
+        ConfigError,
+        etag::InvalidTags,
+        schema::{SchemaError, Violation},
+    },
     identity::{TokenError, login::LoginError, password::PasswordError, throttle::Throttled},
 };
 
@@ -119,12 +123,20 @@ impl From<ConfigError> for Problem {
                     .with("current_version", json!(current))
             }
             ConfigError::Violations(violations) => invalid(&detail, &violations),
+            ConfigError::Schema(SchemaError::TooMuchWork(_)) => named(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "schema-and-value-too-large",
+                "Too large to be checked",
+            )
+            .detail(detail),
             ConfigError::Schema(_) => {
                 named(StatusCode::UNPROCESSABLE_ENTITY, "invalid-schema", "Invalid schema").detail(detail)
             }
             ConfigError::Value(_) => {
                 named(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", "Invalid value").detail(detail)
             }
+            ConfigError::TooManyKeys { most } => full(&detail).with("most_keys", json!(most)),
+            ConfigError::TooManyBytes { most, .. } => full(&detail).with("most_bytes", json!(most)),
             ConfigError::Change { index, cause } => {
                 let mut problem = Self::from(*cause);
                 if !problem.status.is_server_error() {
@@ -135,6 +147,10 @@ impl From<ConfigError> for Problem {
             ConfigError::Database(error) => database(&error),
         }
     }
+}
+
+fn full(detail: &str) -> Problem {
+    named(StatusCode::CONFLICT, "configuration-full", "No room for more configuration").detail(detail)
 }
 
 fn invalid(detail: &str, violations: &[Violation]) -> Problem {

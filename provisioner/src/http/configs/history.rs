@@ -103,11 +103,9 @@ async fn answer(
     if format == Some(Format::Csv) {
         return csv(state.config.clone(), organization, filter).await;
     }
-    let limit = filter.limit;
-    let entries = state.config.history(organization, filter).await?;
-    let full = i64::try_from(entries.len()).is_ok_and(|found| found == limit);
-    let next_cursor = entries.last().filter(|_| full).map(|last| last.seq);
-    let items = entries.into_iter().map(Recorded::try_from).collect::<Result<Vec<_>, ConfigError>>()?;
+    let page = state.config.history(organization, filter).await?;
+    let next_cursor = page.items.last().filter(|_| page.more).map(|last| last.seq);
+    let items = page.items.into_iter().map(Recorded::try_from).collect::<Result<Vec<_>, ConfigError>>()?;
     Ok(Json(Page { items, next_cursor }).into_response())
 }
 
@@ -145,11 +143,10 @@ async fn csv_page(
     organization: OrganizationId,
     filter: Filter,
 ) -> Result<(String, Option<Filter>), ConfigError> {
-    let entries = config.history(organization, filter.clone()).await?;
-    let full = i64::try_from(entries.len()).is_ok_and(|found| found == PAGE_MAX);
-    let before = entries.last().filter(|_| full).map(|last| last.seq);
+    let page = config.history(organization, filter.clone()).await?;
+    let before = page.items.last().filter(|_| page.more).map(|last| last.seq);
     let mut text = String::new();
-    for entry in &entries {
+    for entry in &page.items {
         csv_line(&mut text, entry);
     }
     Ok((text, before.map(|before| Filter { before: Some(before), ..filter })))

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use runtime::problem::Problem;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     http::extract::{Body, Caller, OfKey},
@@ -23,10 +23,10 @@ pub(super) async fn put(
     State(state): State<AppState>,
     caller: Caller,
     OfKey { organization, name }: OfKey,
-    Body(schema): Body<Value>,
+    Body(schema): Body<Box<RawValue>>,
 ) -> Result<StatusCode, Problem> {
     caller.require(organization, Permission::SchemasWrite)?;
-    state.config.set_schema(organization, name.clone(), schema).await?;
+    state.config.set_schema(organization, name.clone(), &schema).await?;
     tracing::info!(%organization, service = %name.service, key = %name.key, actor = caller.actor(), "schema set");
     Ok(StatusCode::NO_CONTENT)
 }

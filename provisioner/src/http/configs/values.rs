@@ -66,10 +66,10 @@ pub(super) async fn list(
                 .ok_or_else(invalid)
         })
         .transpose()?;
-    let items = state.config.list(organization, Listing { service: query.service, after, limit }).await?;
-    let full = i64::try_from(items.len()).is_ok_and(|found| found == limit);
-    let next_cursor = items.last().filter(|_| full).map(|last| format!("{}/{}", last.service, last.key));
-    Ok(Json(Page { items, next_cursor }).into_response())
+    let page = state.config.list(organization, Listing { service: query.service, after, limit }).await?;
+    let next_cursor =
+        page.items.last().filter(|_| page.more).map(|last| format!("{}/{}", last.service, last.key));
+    Ok(Json(Page { items: page.items, next_cursor }).into_response())
 }
 
 pub(super) async fn get(
