@@ -54,6 +54,8 @@ pub enum CauseKind {
     NamespaceTerminating,
     /// The owner's email is registered, and the password is not theirs.
     WrongPassword,
+    /// Too many wrong passwords for that email.
+    Throttled,
     /// A crash lost what cannot be computed again.
     PasswordLost,
     /// The invitation code is unknown, used or expired.

@@ -119,6 +119,7 @@ impl Tenancy {
             redis: Arc::new(AclUsers::new(&settings.redis_admin_url, settings.ca_file.as_deref(), call_max)?),
             master_key: MasterKey::load(&settings.master_key_file)?,
             passwords,
+            guesses_max: settings.login_failures_per_email,
             addresses: TenantAddresses {
                 database: settings.tenant_database_address.clone(),
                 redis: settings.tenant_redis_address.clone(),

@@ -34,6 +34,7 @@ pub fn cause_problem(cause: &Cause) -> Problem {
             (StatusCode::CONFLICT, "namespace-terminating", "Namespace is still being deleted")
         }
         CauseKind::WrongPassword => (StatusCode::FORBIDDEN, "wrong-password", "Wrong password"),
+        CauseKind::Throttled => (StatusCode::TOO_MANY_REQUESTS, "throttled", "Too many attempts"),
         CauseKind::InvitationInvalid => (StatusCode::FORBIDDEN, "invitation-invalid", "Invitation not valid"),
         CauseKind::PasswordLost => (StatusCode::SERVICE_UNAVAILABLE, "interrupted", "Creation interrupted"),
         CauseKind::GaveUp => (StatusCode::SERVICE_UNAVAILABLE, "gave-up", "Creation given up"),

@@ -43,6 +43,8 @@ pub struct World {
     pub master_key: MasterKey,
     /// Password hashing.
     pub passwords: Passwords,
+    /// Wrong passwords for one email address, before no more are checked for a while.
+    pub guesses_max: u32,
     /// Where sidecars find the platform.
     pub addresses: TenantAddresses,
     /// Time limit of one call.

@@ -2,9 +2,13 @@
 //! everything else.
 
 use sqlx::query_scalar;
+use time::OffsetDateTime;
 
 use super::World;
-use crate::tenancy::{CauseKind, Failure, Run, uncancelled};
+use crate::{
+    identity::throttle::{self, Bucket},
+    tenancy::{CauseKind, Failure, Run, uncancelled},
+};
 
 /// Hashes the password, unless it was hashed before a crash or none was asked for.
 pub async fn hash(world: &World, run: &Run) -> Result<(), Failure> {
@@ -14,7 +18,7 @@ pub async fn hash(world: &World, run: &Run) -> Result<(), Failure> {
     let Some(password) = &run.password else {
         return Err(Failure::permanent(
             CauseKind::PasswordLost,
-            "the service stopped before the password was hashed, and keeps no password: please ask again",
+            "the service stopped before the password was hashed, and keeps no password: ask again with a new Idempotency-Key",
         ));
     };
     let password = password.expose().to_owned();
@@ -24,14 +28,35 @@ pub async fn hash(world: &World, run: &Run) -> Result<(), Failure> {
         run.remember(|outputs| outputs.password_hash = Some(hash));
         return Ok(());
     };
-    let right = world.passwords.verify(password, Some(stored)).await;
-    if right.map_err(|error| Failure::transient(error.to_string()))? {
+    if check(world, run.operation.email.clone(), password, stored).await? {
         return Ok(());
     }
     Err(Failure::permanent(
         CauseKind::WrongPassword,
         "this email address is registered with another password: log in, or use that password",
     ))
+}
+
+/// Checks a known owner's password. It counts as a login does: this is no way around the limit on guessing.
+async fn check(world: &World, email: String, password: String, stored: String) -> Result<bool, Failure> {
+    let (pool, now) = (world.platform.clone(), OffsetDateTime::now_utc());
+    let buckets = [Bucket::email(&email, world.guesses_max)];
+    let counted = buckets.clone();
+    let allowed =
+        uncancelled(world.call_max, async move { throttle::count(&pool, &counted, now).await }).await?;
+    if let Err(throttled) = allowed {
+        let seconds = throttled.retry_after_seconds;
+        let detail =
+            format!("too many wrong passwords for this email address: try again in {seconds} seconds");
+        return Err(Failure::permanent(CauseKind::Throttled, detail));
+    }
+    let right = world.passwords.verify(password, Some(stored)).await;
+    let right = right.map_err(|error| Failure::transient(error.to_string()))?;
+    if right {
+        let pool = world.platform.clone();
+        uncancelled(world.call_max, async move { throttle::forgive(&pool, &buckets, now).await }).await?;
+    }
+    Ok(right)
 }
 
 /// The hash of a user who is known already.
