@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use contract::names::credentials;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
-use reqwest::Method;
+use kube::{Api as KubeApi, Client};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tests::Platform;
+use tests::api::{Api, Owned};
 use tests::data::{Login, RedisLogin};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::api::{Owner, Provisioner, answer};
 use crate::process::{Process, free_port, mib};
 use crate::report::{Aim, against, figure, ratio, section};
 use crate::stats::Samples;
@@ -25,9 +24,9 @@ use crate::stats::Samples;
 const ROUNDS: u32 = 200;
 
 /// Runs the section on writes.
-pub async fn writes(platform: &Platform, provisioner: &Provisioner) -> Result<()> {
+pub async fn writes(platform: &Platform, provisioner: &Api) -> Result<()> {
     section("Configuration write: PUT .../configs/ai/threshold until the answer");
-    let owner = provisioner.owner().await?;
+    let owner = Owned::create(provisioner, "bench").await?;
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .connect_with(platform.data().options(Login::Service)?)
@@ -39,7 +38,7 @@ pub async fn writes(platform: &Platform, provisioner: &Provisioner) -> Result<()
         bare(&pool, &mut redis, &owner, round).await?;
         let floor = started.elapsed();
         let started = Instant::now();
-        provisioner.write(&owner, "ai", "threshold", json!(f64::from(round) / 1000.0)).await?;
+        owner.put("ai", "threshold", &json!(f64::from(round) / 1000.0)).await?;
         let elapsed = started.elapsed();
         if round >= 10 {
             floors.push(floor);
@@ -57,7 +56,7 @@ pub async fn writes(platform: &Platform, provisioner: &Provisioner) -> Result<()
 async fn bare(
     pool: &PgPool,
     redis: &mut redis::aio::MultiplexedConnection,
-    owner: &Owner,
+    owner: &Owned,
     round: u32,
 ) -> Result<()> {
     let id: uuid::Uuid = owner.organization.parse()?;
@@ -86,11 +85,10 @@ async fn publisher(platform: &Platform) -> Result<redis::aio::MultiplexedConnect
 }
 
 /// Runs the section on the sidecar: from commit to localhost, and what it weighs.
-pub async fn reloads(client: &Client, provisioner: &Provisioner, folder: &Path) -> Result<()> {
+pub async fn reloads(client: &Client, provisioner: &Api, folder: &Path) -> Result<()> {
     section("Sidecar: from the commit of a change to its value on localhost");
-    let owner = provisioner.owner().await?;
-    let first = provisioner.write(&owner, "ai", "threshold", json!(0)).await?;
-    let mut version = first["version"].as_u64().context("a write answers its version")?;
+    let owner = Owned::create(provisioner, "bench").await?;
+    let mut version = owner.put("ai", "threshold", &json!(0)).await?;
     write_credentials(client, &owner, folder).await?;
 
     let (listen, pod_listen) = (free_port()?, free_port()?);
@@ -116,10 +114,10 @@ pub async fn reloads(client: &Client, provisioner: &Provisioner, folder: &Path) 
     let mut samples = Vec::new();
     for round in 0..ROUNDS {
         let path = format!("http://{listen}/v1/config/ai/threshold?after_version={version}&wait=10s");
-        let waiting = tokio::spawn(answer(http.get(path)));
+        let waiting = tokio::spawn(http.get(path).send());
         tokio::time::sleep(Duration::from_millis(10)).await;
-        provisioner.write(&owner, "ai", "threshold", json!(round)).await?;
-        let seen: Value = waiting.await??;
+        owner.put("ai", "threshold", &json!(round)).await?;
+        let seen: Value = waiting.await??.error_for_status()?.json().await?;
         let now = OffsetDateTime::now_utc();
         let written =
             OffsetDateTime::parse(seen["updated_at"].as_str().context("a value has its time")?, &Rfc3339)?;
@@ -132,14 +130,14 @@ pub async fn reloads(client: &Client, provisioner: &Provisioner, folder: &Path) 
     figure("start to ready", format!("{ready:.1?}"));
     figure("resident memory", mib(process.resident()?));
     figure("program size", mib(size));
-    let gone = provisioner.as_owner(&owner, Method::GET, "/configs").send().await?.status();
-    anyhow::ensure!(gone.is_success(), "the tenant's configuration cannot be listed: {gone}");
+    let list = format!("/api/organizations/{}/configs", owner.organization);
+    owner.api.get(&list).await?.expect(200).context("the tenant's configuration cannot be listed")?;
     Ok(())
 }
 
 /// The tenant's Secret as the pod's volume would show it.
-async fn write_credentials(client: &Client, owner: &Owner, folder: &Path) -> Result<()> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &owner.namespace);
+async fn write_credentials(client: &Client, owner: &Owned, folder: &Path) -> Result<()> {
+    let secrets: KubeApi<Secret> = KubeApi::namespaced(client.clone(), &owner.namespace);
     let secret = secrets.get(contract::names::SECRET_NAME).await?.data.unwrap_or_default();
     for key in [credentials::DATABASE_URL, credentials::REDIS_URL, credentials::CA, credentials::ORGANIZATION]
     {

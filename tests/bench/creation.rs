@@ -11,13 +11,13 @@ use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api as KubeApi, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tests::api::{Api, Wanted};
 use uuid::Uuid;
 
-use crate::api::Provisioner;
 use crate::report::{Aim, against, figure, ratio, section};
 use crate::stats::Samples;
 
@@ -25,13 +25,14 @@ use crate::stats::Samples;
 const ROUNDS: u32 = 30;
 
 /// Runs the section.
-pub async fn run(client: &Client, provisioner: &Provisioner) -> Result<()> {
+pub async fn run(client: &Client, provisioner: &Api) -> Result<()> {
     section("Tenant creation: POST /api/organizations until 201, everything of the tenant made and enforced");
     let (mut floors, mut calls, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS + 2 {
         let (call, floor) = bare(client).await?;
+        let wanted = Wanted::fresh("bench");
         let started = Instant::now();
-        provisioner.create_organization(&format!("bench {}", Uuid::new_v4().simple())).await?;
+        provisioner.create(&wanted, None).await?.expect(201)?;
         let elapsed = started.elapsed();
         // The first two rounds warm connections and caches on both sides.
         if round >= 2 {
@@ -61,7 +62,7 @@ async fn bare(client: &Client) -> Result<(Duration, Duration)> {
     let name = tenant.namespace();
     // Without our labels: the guard would ask who writes them, and that is not part of the floor.
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespaces: KubeApi<Namespace> = KubeApi::all(client.clone());
     let started = Instant::now();
     namespaces.create(&PostParams::default(), &namespace).await?;
     create::<ResourceQuota>(client, &name, &baseline::resource_quota(&tenant)).await?;
@@ -84,14 +85,14 @@ where
         + DeserializeOwned,
     T: std::fmt::Debug,
 {
-    Api::<T>::namespaced(client.clone(), namespace).create(&PostParams::default(), object).await?;
+    KubeApi::<T>::namespaced(client.clone(), namespace).create(&PostParams::default(), object).await?;
     Ok(())
 }
 
 /// Waits until the quota's status and the default service account are there.
 async fn enforced(client: &Client, namespace: &str) -> Result<()> {
-    let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), namespace);
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let quotas: KubeApi<ResourceQuota> = KubeApi::namespaced(client.clone(), namespace);
+    let accounts: KubeApi<ServiceAccount> = KubeApi::namespaced(client.clone(), namespace);
     let end = Instant::now() + Duration::from_secs(20);
     while Instant::now() < end {
         let quota = quotas.get(contract::names::QUOTA_NAME).await?;

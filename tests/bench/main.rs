@@ -6,7 +6,6 @@
 #![allow(clippy::print_stdout, missing_docs, reason = "a program that prints its figures")]
 
 mod admission;
-mod api;
 mod configuration;
 mod creation;
 mod process;
@@ -42,7 +41,7 @@ async fn on_platform(wants: impl Fn(&str) -> bool, folder: &std::path::Path) -> 
         .await
         .context("start the platform")?;
     let client = platform.client().await?;
-    let provisioner = api::Provisioner::new(&platform.provisioner_url())?;
+    let provisioner = tests::api::Api::at(platform.provisioner_url())?;
     if wants("refusal") {
         admission::whole_refusal(&platform, folder).await?;
     }

@@ -1,5 +1,9 @@
 //! The provisioner's API as its users call it, and organizations with members to call it as.
 
+mod tenant;
+
+pub use tenant::{Owned, Wanted};
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,6 +26,8 @@ const PASSWORD_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$Y1Cy1zc6cBZJYSP5HI9msg$UiZnSk/JcgpWmLVrPxpcR1fCvsP9NHPbjTVDtKYwyNs";
 /// How long a provisioner may take to serve.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+/// Longer than any answer may take, with every fault that tests make.
+const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 
 /// An answer of the API.
 #[derive(Debug, Clone)]
@@ -32,12 +38,14 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body as text.
     pub text: String,
+    /// The body as JSON; null if it is none.
+    pub body: Value,
 }
 
 impl Answer {
     /// The body as JSON; null if it is none.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+        self.body.clone()
     }
 
     /// A header; empty without it.
@@ -73,7 +81,7 @@ impl Api {
     /// The provisioner at a base URL, without a token.
     pub fn at(base: impl Into<String>) -> Result<Self> {
         runtime::crypto::install();
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?;
         Ok(Self { client, base: base.into(), token: None })
     }
 
@@ -96,19 +104,39 @@ impl Api {
         headers: &[(&str, &str)],
         body: &Value,
     ) -> Result<Answer> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
+        let mut request = self.request(method, path);
         for (name, value) in headers {
             request = request.header(HeaderName::try_from(*name)?, HeaderValue::try_from(*value)?);
         }
         if !body.is_null() {
             request = request.json(body);
         }
+        self.answer(request, path).await
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send_raw(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Answer> {
+        let request = self.request(method, path).header("content-type", content_type).body(body.into());
+        self.answer(request, path).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token { request.bearer_auth(token) } else { request }
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Answer> {
         let answer = request.send().await.with_context(|| format!("ask {}{path}", self.base))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        Ok(Answer { status, headers, text: answer.text().await? })
+        let text = answer.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok(Answer { status, headers, text, body })
     }
 
     /// GET.
@@ -142,8 +170,12 @@ impl Api {
 
     /// Logs a test user in.
     pub async fn login(&self, email: &str, organization: Option<&str>) -> Result<Self> {
-        let answer = self.try_login(email, PASSWORD, organization).await?.expect(200)?.json();
-        Ok(self.with_token(answer["access_token"].as_str().context("a token")?))
+        self.session(self.try_login(email, PASSWORD, organization).await?)
+    }
+
+    fn session(&self, login: Answer) -> Result<Self> {
+        let body = login.expect(200)?.body;
+        Ok(self.with_token(body["access_token"].as_str().context("a token")?))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::api::{Api, PASSWORD};
+use crate::api::{Api, Owned};
 use crate::configured::{SERVICE, View};
 use crate::kubectl::Kubectl;
 use crate::platform::Platform;
@@ -20,10 +20,9 @@ const LIMIT: &str = "--timeout=120s";
 /// A tenant whose pods run.
 pub struct Inhabited {
     kubectl: Kubectl,
-    api: Api,
+    owned: Owned,
     /// Its namespace.
     pub namespace: String,
-    organization: String,
 }
 
 /// The way to a pod's localhost; it ends with the value.
@@ -36,26 +35,13 @@ pub struct Forwarded {
 impl Inhabited {
     /// Makes a tenant as a stranger does, and logs its owner in.
     pub async fn create(platform: &Platform) -> Result<Self> {
-        let random = uuid::Uuid::new_v4().simple().to_string();
-        let (name, email) = (format!("Pods {}", &random[..10]), format!("owner-{random}@tests.example"));
-        let api = Api::at(platform.provisioner_url())?;
-        let body = json!({ "name": name, "owner_email": email, "password": PASSWORD });
-        let answer = api.post("/api/organizations", body).await?.expect(201)?.json();
-        let field = |name: &str| answer[name].as_str().map(str::to_owned).context("a field of the answer");
-        Ok(Self {
-            kubectl: platform.kubectl_command(),
-            namespace: field("namespace")?,
-            organization: field("id")?,
-            api: api.login(&email, None).await?,
-        })
+        let owned = Owned::create(&Api::at(platform.provisioner_url())?, "Pods").await?;
+        Ok(Self { kubectl: platform.kubectl_command(), namespace: owned.namespace.clone(), owned })
     }
 
     /// Sets a value of [`SERVICE`] through the API; its new version.
     pub async fn put(&self, key: &str, value: Value) -> Result<u64> {
-        let path = format!("/api/organizations/{}/configs/{SERVICE}/{key}", self.organization);
-        let answer = self.api.put(&path, json!({ "value": value })).await?;
-        ensure!(answer.status.is_success(), "{}: {}", answer.status, answer.text);
-        answer.json()["version"].as_u64().context("a version")
+        self.owned.put(SERVICE, key, &value).await
     }
 
     /// Runs kubectl as administrator in the namespace; words are separated by spaces.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use contract::names;
 use gate::{Gate, eventually};
 use serde_json::{Value, json};
-use tests::tenants::{Api, Wanted};
+use tests::api::{Api, Wanted};
 
 /// A tenant's namespace with its credentials, made by the provisioner.
 struct Tenant {
@@ -24,7 +24,7 @@ impl Tenant {
         }
         let wanted = Wanted::fresh("Injected");
         let answer =
-            Api::new(gate.platform.provisioner_url())?.create(&wanted, Some(&wanted.namespace()?)).await?;
+            Api::at(gate.platform.provisioner_url())?.create(&wanted, Some(&wanted.namespace()?)).await?;
         let namespace = answer.expect(201)?.body["namespace"].as_str().context("a namespace")?.to_owned();
         Ok(Some(Self { gate, namespace }))
     }

@@ -47,8 +47,10 @@ async fn a_second_platform_comes_and_goes_and_the_first_does_not_notice() -> Res
     let first = Platform::shared().await?;
     let before = runs_of(first).await?;
     if first.has_node() {
-        with_pods(first, async |tenant| a_pod_does_not_notice(tenant, a_second_comes_and_goes()).await)
-            .await?;
+        with_pods(first, async |tenant| {
+            a_pod_does_not_notice(tenant, Box::pin(a_second_comes_and_goes())).await
+        })
+        .await?;
     } else {
         eprintln!("no pod of the first platform is watched: {}", first.no_node());
         a_second_comes_and_goes().await?;

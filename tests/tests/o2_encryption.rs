@@ -12,8 +12,8 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 use tests::Platform;
+use tests::api::{self, Wanted};
 use tests::namespace::Namespace;
-use tests::tenants::{self, Wanted};
 use uuid::Uuid;
 
 /// Everything that etcd has written: its database and its write-ahead log.
@@ -40,7 +40,7 @@ async fn etcd_holds_no_tenants_password_in_the_clear() -> Result<()> {
     let platform = Platform::shared().await?;
     let client = platform.client().await?;
     let wanted = Wanted::fresh("o2");
-    let made = tenants::Api::new(platform.provisioner_url())?.create(&wanted, None).await?.expect(201)?;
+    let made = api::Api::at(platform.provisioner_url())?.create(&wanted, None).await?.expect(201)?;
     let namespace = made.body["namespace"].as_str().unwrap_or_default().to_owned();
     let secret = Api::<Secret>::namespaced(client.clone(), &namespace).get(names::SECRET_NAME).await?;
     let data = secret.data.unwrap_or_default();

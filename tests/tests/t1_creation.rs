@@ -12,12 +12,14 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use provisioner::tenancy::Step;
+use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tests::{
     Platform,
+    api::{Answer, Api, Wanted},
     data::Login,
-    tenants::{Answer, Api, Remains, Wanted, remains},
+    tenants::{Remains, remains},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,7 @@ const TOGETHER: usize = 4;
 
 async fn api() -> Result<(&'static Platform, Api)> {
     let platform = Platform::shared().await?;
-    Ok((platform, Api::new(platform.provisioner_url())?))
+    Ok((platform, Api::at(platform.provisioner_url())?))
 }
 
 /// A pod that no scheduler takes: admission alone is looked at.
@@ -71,7 +73,7 @@ async fn one_call_makes_a_whole_tenant() -> Result<()> {
     first_quota_is_of_the_commit(&mut database, organization).await?;
     pod_security_and_credentials(&client, &namespace).await?;
 
-    let owner = api.login(&wanted).await?;
+    let owner = api.login_owner(&wanted).await?;
     let read = owner.get(&format!("/api/organizations/{organization}")).await?.expect(200)?;
     assert_eq!(read.body["slug"], answer.body["slug"]);
     let listed = owner.get("/api/organizations?search=whole").await?.expect(200)?;
@@ -209,13 +211,12 @@ async fn names_and_fields_have_clear_rules() -> Result<()> {
         assert_eq!(answer.body["errors"][0]["field"], field, "{wanted:?}");
     }
     let path = "/api/organizations";
-    problem(&api.post_raw(path, "application/json", b"{".to_vec()).await?.expect(400)?, "invalid-json");
-    problem(
-        &api.post_raw(path, "text/plain", b"{}".to_vec()).await?.expect(415)?,
-        "unsupported-content-type",
-    );
-    problem(&api.post(path, &json!({ "name": 1 }), &[]).await?.expect(422)?, "invalid-body");
-    api.post_raw(path, "application/json", vec![b' '; 20 << 10]).await?.expect(413)?;
+    let post =
+        |content_type: &'static str, body: String| api.send_raw(Method::POST, path, content_type, body);
+    problem(&post("application/json", "{".into()).await?.expect(400)?, "invalid-json");
+    problem(&post("text/plain", "{}".into()).await?.expect(415)?, "unsupported-content-type");
+    problem(&api.post(path, json!({ "name": 1 })).await?.expect(422)?, "invalid-body");
+    post("application/json", " ".repeat(20 << 10)).await?.expect(413)?;
     Ok(())
 }
 
@@ -242,8 +243,8 @@ async fn names_in_any_script_become_namespaces() -> Result<()> {
 async fn who_does_not_want_to_wait_is_told_where_to_look() -> Result<()> {
     let (platform, api) = api().await?;
     let wanted = Wanted::fresh("Later");
-    let answer =
-        api.post("/api/organizations", &wanted.body(), &[("prefer", "respond-async")]).await?.expect(202)?;
+    let prefer = [("prefer", "respond-async")];
+    let answer = api.send(Method::POST, "/api/organizations", &prefer, &wanted.body()).await?.expect(202)?;
     let location = answer.header("location").to_owned();
     let end = loop {
         let operation = api.get(&location).await?.expect(200)?.body;
@@ -255,8 +256,8 @@ async fn who_does_not_want_to_wait_is_told_where_to_look() -> Result<()> {
     assert_eq!(end["state"], "COMMITTED");
     let stranger = Wanted::fresh("Stranger");
     api.create(&stranger, None).await?.expect(201)?;
-    api.login(&stranger).await?.get(&location).await?.expect(404)?;
-    api.login(&wanted).await?.get(&location).await?.expect(200)?;
+    api.login_owner(&stranger).await?.get(&location).await?.expect(404)?;
+    api.login_owner(&wanted).await?.get(&location).await?.expect(200)?;
     let client = platform.client().await?;
     delete(&client, &wanted.namespace()?).await?;
     delete(&client, &stranger.namespace()?).await

@@ -14,7 +14,8 @@ use kube::{
 };
 use provisioner::tenancy::{FaultPoint, Moment, Step};
 use serde_json::json;
-use tests::tenants::{Api, Fault, FaultProxy, Plan, Replica, Rig, Wanted};
+use tests::api::{Api, Wanted};
+use tests::tenants::{Fault, FaultProxy, Plan, Replica, Rig};
 use uuid::Uuid;
 
 /// Cases that are tried at once.
@@ -45,7 +46,7 @@ impl Owner {
     async fn create(api: &Api) -> Result<Self> {
         let wanted = Wanted::fresh("Owner");
         api.create(&wanted, None).await?.expect(201)?;
-        let token = api.login(&wanted).await?.token().context("a token")?.to_owned();
+        let token = api.login_owner(&wanted).await?.token().to_owned();
         Ok(Self { wanted, token })
     }
 
@@ -74,9 +75,9 @@ async fn crash(
     let again = by_owner(rescuer.clone()).create(wanted, Some(&key)).await?;
     match outcome.state.as_str() {
         "COMMITTED" => {
-            ensure!(again.body["id"] == json!(outcome.organization), "not the first answer: {again:?}")
+            ensure!(again.body["id"] == json!(outcome.organization), "not the first answer: {again:?}");
         }
-        _ => ensure!(again.status >= 400, "not the first answer: {again:?}"),
+        _ => ensure!(again.status.as_u16() >= 400, "not the first answer: {again:?}"),
     }
     Ok(outcome.state)
 }
@@ -214,7 +215,7 @@ async fn fails_without_a_trace(settings: &[(&str, &str)], fault: Fault, takes_ef
             proxy.plan(&namespace, Plan { call: call.clone(), fault, takes_effect, times: u32::MAX });
             let answer = api.create(&wanted, Some(&key)).await?;
             let outcome = rig.judge(&key, &namespace).await?;
-            if outcome.state != "FAILED" || answer.status < 400 {
+            if outcome.state != "FAILED" || answer.status.as_u16() < 400 {
                 bail!("it ended {}, with {answer:?}", outcome.state);
             }
             Ok(())

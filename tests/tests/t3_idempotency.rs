@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tests::{
     Platform,
+    api::{Answer, Api, Wanted},
     data::Login,
-    tenants::{Answer, Api, Remains, Rig, Wanted, remains},
+    tenants::{Remains, Rig, remains},
 };
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ const PARALLEL: usize = 20;
 async fn setting() -> Result<(&'static Platform, Api, KubeApi<Namespace>)> {
     let platform = Platform::shared().await?;
     let namespaces = KubeApi::all(platform.client().await?);
-    Ok((platform, Api::new(platform.provisioner_url())?, namespaces))
+    Ok((platform, Api::at(platform.provisioner_url())?, namespaces))
 }
 
 fn kind(answer: &Answer) -> String {
@@ -38,7 +39,7 @@ async fn one_key_makes_one_organization() -> Result<()> {
     let answers = try_join_all((0..PARALLEL).map(|_| api.create(&wanted, Some(&key)))).await?;
     let mut made = BTreeSet::new();
     for answer in &answers {
-        match answer.status {
+        match answer.status.as_u16() {
             201 => _ = made.insert(answer.body["id"].to_string()),
             409 => {
                 assert_eq!(kind(answer), "still-running");
@@ -98,7 +99,7 @@ async fn of_two_that_want_one_name_one_gets_it() -> Result<()> {
     let one = Wanted::fresh("Name");
     let two = Wanted { name: one.name.to_uppercase(), ..Wanted::fresh("x") };
     let answers = try_join_all([api.create(&one, Some("one")), api.create(&two, Some("two"))]).await?;
-    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status.as_u16()).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 409], "{answers:?}");
     let (loser, key, lost) =
@@ -174,18 +175,18 @@ async fn registration_can_be_closed_invited_or_throttled() -> Result<()> {
     let invite = rig.replica(&[("REGISTRATION", "invite")]).await?;
     let code = rig.admin(&["invite"], &[]).await?;
     let mut body = Wanted::fresh("Invited").body();
-    let uninvited = invite.api.post("/api/organizations", &body, &[]).await?.expect(403)?;
+    let uninvited = invite.api.post("/api/organizations", body.clone()).await?.expect(403)?;
     assert_eq!(kind(&uninvited), "invitation-invalid");
     body["invitation"] = json!(code.trim());
-    invite.api.post("/api/organizations", &body, &[]).await?.expect(201)?;
+    invite.api.post("/api/organizations", body.clone()).await?.expect(201)?;
     let mut second = Wanted::fresh("Again").body();
     second["invitation"] = json!(code.trim());
-    let used = invite.api.post("/api/organizations", &second, &[]).await?.expect(403)?;
+    let used = invite.api.post("/api/organizations", second).await?.expect(403)?;
     assert_eq!(kind(&used), "invitation-invalid");
 
     let operator = Wanted { password: Some("operators password".into()), ..Wanted::fresh("Operator") };
     rig.admin(&["create", "--email", &operator.email], &[("ADMIN_PASSWORD", "operators password")]).await?;
-    let listed = closed.api.login(&operator).await?.get("/api/organizations").await?.expect(200)?;
+    let listed = closed.api.login_owner(&operator).await?.get("/api/organizations").await?.expect(200)?;
     assert!(listed.body["organizations"].as_array().is_some_and(|all| !all.is_empty()), "{listed:?}");
 
     let limits = [("REGISTRATIONS_PER_EMAIL", "2"), ("REGISTRATION", "open")];

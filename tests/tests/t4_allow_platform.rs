@@ -10,8 +10,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use serde_json::json;
 use tests::Platform;
+use tests::api::{self, Wanted};
 use tests::deploy::settings;
-use tests::tenants::{self, Wanted};
 
 const IMAGE: &str = "localhost/agent-ready/probe:local";
 
@@ -19,7 +19,7 @@ const IMAGE: &str = "localhost/agent-ready/probe:local";
 async fn it_says_what_the_settings_say_and_no_more() -> Result<()> {
     let platform = Platform::shared().await?;
     let wanted = Wanted::fresh("t4");
-    tenants::Api::new(platform.provisioner_url())?.create(&wanted, None).await?.expect(201)?;
+    api::Api::at(platform.provisioner_url())?.create(&wanted, None).await?.expect(201)?;
     let namespace = wanted.namespace()?;
 
     let peers = settings::provisioner(platform).remove("PLATFORM_PEERS").context("peers are a setting")?;

@@ -1,6 +1,5 @@
 //! The demonstration of `make up`: the main job in six lines, on the running platform.
 
-mod api;
 mod reader;
 mod screen;
 
@@ -8,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::Api as KubeApi;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::api::{Api, Owned, Wanted};
 use crate::kubectl::Kubectl;
 use crate::platform::Platform;
-use api::Provisioner;
 use reader::Reader;
 use screen::Screen;
 
@@ -48,18 +47,13 @@ pub async fn run(platform: &Platform) -> Result<Demonstrated> {
     let mut reader = admitted(platform, &screen, &kubectl, &owner).await?;
 
     let first = api.put("ai", "threshold", &json!(0.75)).await?;
-    let read = reader.value("ai", "threshold", version(&first)? - 1).await?;
+    let read = reader.value("ai", "threshold", first - 1).await?;
     screen.step(4, "the pod reads it on localhost", None, &format!("ai/threshold = {}", read.body["value"]));
 
-    let waiting = reader.wait("ai", "threshold", version(&first)?).await?;
+    let waiting = reader.wait("ai", "threshold", first).await?;
     let asked = Instant::now();
     let second = api.put("ai", "threshold", &json!(0.9)).await?;
-    screen.step(
-        5,
-        "the API sets it to 0.90",
-        Some(asked.elapsed()),
-        &format!("version {}", version(&second)?),
-    );
+    screen.step(5, "the API sets it to 0.90", Some(asked.elapsed()), &format!("version {second}"));
 
     let read = waiting.answer().await?;
     ensure!(read.body["value"] == json!(0.9), "the pod read {}", read.body);
@@ -70,14 +64,10 @@ pub async fn run(platform: &Platform) -> Result<Demonstrated> {
     Ok(owner)
 }
 
-fn version(answer: &Value) -> Result<u64> {
-    answer["version"].as_u64().with_context(|| format!("no version in {answer}"))
-}
-
 /// 1: a pod in a namespace that nobody isolated.
 async fn refused(platform: &Platform, screen: &Screen) -> Result<()> {
     let namespace = platform.namespace("fresh").await?;
-    let pods: Api<Pod> = Api::namespaced(platform.client().await?, &namespace.name);
+    let pods: KubeApi<Pod> = KubeApi::namespaced(platform.client().await?, &namespace.name);
     // Logged in before: what is measured is the refusal.
     pods.list(&ListParams::default()).await?;
     let asked = Instant::now();
@@ -96,26 +86,27 @@ async fn created(
     screen: &Screen,
     suffix: &str,
     password: &str,
-) -> Result<(Provisioner, Demonstrated)> {
-    let email = format!("owner-{suffix}@demo.example");
-    let body = json!({ "name": format!("Demo {suffix}"), "owner_email": email, "password": password });
-    let mut api = Provisioner::new(platform)?;
-    let asked = Instant::now();
-    let answer = api.create(&body, suffix).await?;
-    let took = asked.elapsed();
-    let field = |name: &str| -> Result<String> {
-        Ok(answer[name].as_str().with_context(|| format!("no {name} in {answer}"))?.to_owned())
+) -> Result<(Owned, Demonstrated)> {
+    let wanted = Wanted {
+        name: format!("Demo {suffix}"),
+        email: format!("owner-{suffix}@demo.example"),
+        password: Some(password.to_owned()),
     };
+    let api = Api::at(platform.provisioner_url())?;
+    let asked = Instant::now();
+    let made = api.create(&wanted, Some(&format!("demo-{suffix}"))).await?.expect(201)?;
+    let took = asked.elapsed();
+    let owned = Owned::of(&api, &wanted, &made).await?;
     let owner = Demonstrated {
-        tenant_id: field("id")?,
-        namespace: field("namespace")?,
+        tenant_id: owned.organization.clone(),
+        namespace: owned.namespace.clone(),
         pod: "demo".into(),
-        owner_email: email,
+        owner_email: wanted.email,
         owner_password: password.to_owned(),
     };
     let label = ["get", "namespace", &owner.namespace, "-o", "jsonpath={.metadata.labels.isolation-ready}"];
     let label = platform.kubectl(&label).await?.success()?;
-    let steps = answer["steps"].as_array().into_iter().flatten();
+    let steps = made.body["steps"].as_array().into_iter().flatten();
     let step = |step: &Value| {
         let name = step["name"].as_str().unwrap_or_default().replace('_', " ");
         format!("{name} {:.0}", step["milliseconds"].as_f64().unwrap_or_default())
@@ -123,8 +114,7 @@ async fn created(
     let steps = steps.map(step).collect::<Vec<_>>().join(", ");
     let text = format!("namespace {}, isolation-ready={label}\nsteps in ms: {steps}", owner.namespace);
     screen.step(2, "a tenant is created by one call", Some(took), &text);
-    api.log_in(&owner).await?;
-    Ok((api, owner))
+    Ok((owned, owner))
 }
 
 /// 3: the same pod in the tenant's namespace.

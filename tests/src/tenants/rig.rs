@@ -11,7 +11,8 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{Api, Remains, remains};
+use super::{Remains, remains};
+use crate::api::Api;
 use crate::data::{DATABASE, Login, options};
 use crate::deploy::settings;
 use crate::{Platform, Program};
@@ -115,7 +116,7 @@ impl Rig {
         }
         let mut program = Program::spawn("provisioner", &arguments, &environment)?;
         program.ready(&format!("http://{listen}/readyz"), READY_LIMIT).await?;
-        Ok(Replica { program, api: Api::new(format!("http://{listen}"))? })
+        Ok(Replica { program, api: Api::at(format!("http://{listen}"))? })
     }
 
     /// Runs `provisioner admin` with arguments and variables; what it prints.
