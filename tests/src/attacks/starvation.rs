@@ -79,7 +79,7 @@ pub async fn greedy(services: &DataServices, pair: &Pair) -> Result<(Duration, u
 
 /// Runs pgbench, which opens connections with less work than a driver in a test program, until all its clients were
 /// thrown out; gives the most connections seen at once.
-pub async fn attack(services: &DataServices, attacker: &TestTenant) -> Result<usize> {
+async fn attack(services: &DataServices, attacker: &TestTenant) -> Result<usize> {
     let mut script = tempfile::NamedTempFile::new()?;
     script.write_all(HOLD.as_bytes())?;
     let pooler = services.pgbouncer;
