@@ -164,6 +164,35 @@ async fn a_registered_owner_needs_their_password() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_first_creations_one_makes_the_owners_account() -> Result<()> {
+    let (_, api, namespaces) = setting().await?;
+    for _ in 0..5 {
+        let first = Wanted::fresh("First");
+        let second = Wanted {
+            email: first.email.clone(),
+            password: Some("wrong horse".into()),
+            ..Wanted::fresh("Other")
+        };
+        let answers = tokio::join!(api.create(&first, None), api.create(&second, None));
+        let (mut made, mut refused) = (Vec::new(), 0);
+        for (wanted, answer) in [(first, answers.0?), (second, answers.1?)] {
+            if answer.status == 201 {
+                made.push(wanted);
+            } else {
+                assert_eq!(kind(&answer.expect(403)?), "wrong-password");
+                refused += 1;
+            }
+        }
+        assert_eq!((made.len(), refused), (1, 1), "a tenant belongs to who chose its owner's password");
+        for wanted in made {
+            api.login_owner(&wanted).await?;
+            namespaces.delete(&wanted.namespace()?, &DeleteParams::background()).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn registration_can_be_closed_invited_or_throttled() -> Result<()> {
     let rig = Rig::create().await?;
     let closed = rig.replica(&[("REGISTRATION", "closed")]).await?;

@@ -28,6 +28,12 @@ pub async fn commit(world: &World, run: &Run) -> Result<(), Failure> {
         Committed::Not => {
             return Err(Failure::permanent(CauseKind::Refused, "another replica took the operation over"));
         }
+        Committed::OwnerTaken => {
+            return Err(Failure::permanent(
+                CauseKind::WrongPassword,
+                "this email address was registered with another password meanwhile: log in, or use that password",
+            ));
+        }
     }
     Ok(())
 }
@@ -38,6 +44,8 @@ enum Committed {
     /// By an earlier try whose end was not heard of; the answer of then is in the journal.
     Before,
     Not,
+    /// Another creation made the owner's account first, with a password of its own.
+    OwnerTaken,
 }
 
 /// The organization as it is answered from now on.
@@ -71,17 +79,27 @@ struct Commit {
 impl Commit {
     async fn write(self) -> Result<Committed, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
-        if !self.end_operation(&mut transaction).await? {
+        let (ended, owned) = self.end_operation(&mut transaction).await?;
+        if !(ended && owned) {
             transaction.rollback().await?;
-            return Ok(if self.is_committed().await? { Committed::Before } else { Committed::Not });
+            return Ok(match ended {
+                true => Committed::OwnerTaken,
+                false if self.is_committed().await? => Committed::Before,
+                false => Committed::Not,
+            });
         }
         self.write_first_quota(&mut transaction).await?;
         transaction.commit().await?;
         Ok(Committed::Now)
     }
 
-    /// Ends the operation if it is still ours, and with it the steps, the organization and its owner.
-    async fn end_operation(&self, transaction: &mut sqlx::PgTransaction<'_>) -> Result<bool, sqlx::Error> {
+    /// Ends the operation if it is still ours, and with it the steps, the organization and its owner. Tells whether it
+    /// ended, and whether the owner is who asked: a new password must be the account's, or it was made by someone else
+    /// since this one was looked for.
+    async fn end_operation(
+        &self,
+        transaction: &mut sqlx::PgTransaction<'_>,
+    ) -> Result<(bool, bool), sqlx::Error> {
         let names: Vec<String> = Step::ALL.iter().map(|step| step.name().to_owned()).collect();
         let attempts: Vec<i32> = self.steps.iter().map(|record| record.attempts).collect();
         let started: Vec<Option<OffsetDateTime>> =
@@ -108,12 +126,13 @@ impl Commit {
             ), owner AS (
                 INSERT INTO users (id, email, password_hash) SELECT $8, $9, $10 FROM ended
                 ON CONFLICT (lower(email)) DO UPDATE SET email = users.email
+                WHERE $10::text IS NULL OR users.password_hash = $10
                 RETURNING id
             ), membership AS (
                 INSERT INTO memberships (user_id, org_id, role) SELECT owner.id, ended.org_id, 'owner' FROM owner, ended
                 ON CONFLICT (user_id, org_id) DO NOTHING
             )
-            SELECT count(*) AS "count!" FROM ended
+            SELECT (SELECT count(*) FROM ended) AS "ended!", (SELECT count(*) FROM owner) AS "owned!"
             "#,
             self.operation.id,
             self.epoch,
@@ -127,9 +146,8 @@ impl Commit {
             self.outputs.password_hash,
         )
         .fetch_one(&mut **transaction)
-        .await?
-        .count;
-        Ok(ended == 1)
+        .await?;
+        Ok((ended.ended == 1, ended.owned == 1))
     }
 
     /// The first row of the quota's history, and its mirror that sidecars read.
