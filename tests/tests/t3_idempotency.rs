@@ -1,6 +1,7 @@
 //! T3: asking twice does it once, and a name belongs to whoever had it first.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
@@ -74,6 +75,41 @@ async fn one_key_makes_one_organization() -> Result<()> {
         .await?;
     assert_eq!(rows, 1);
     namespaces.delete(&namespace, &DeleteParams::background()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_finds_the_organization_by_the_key() -> Result<()> {
+    let (_, api, namespaces) = setting().await?;
+    for patience in [10, 25, 50] {
+        let (wanted, key) = (Wanted::fresh("Hasty"), Uuid::new_v4().to_string());
+        let hasty =
+            tokio::time::timeout(Duration::from_millis(patience), api.create(&wanted, Some(&key))).await;
+        assert!(hasty.is_err(), "it was not to be there in {patience} ms");
+        let made = loop {
+            let answer = api.create(&wanted, Some(&key)).await?;
+            if answer.status != 409 {
+                break answer.expect(201)?;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(made.body["status"], "COMMITTED");
+        namespaces.delete(&wanted.namespace()?, &DeleteParams::background()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_owner_may_ask_for_two_at_once() -> Result<()> {
+    let (_, api, namespaces) = setting().await?;
+    let one = Wanted::fresh("One");
+    let two = Wanted { email: one.email.clone(), ..Wanted::fresh("Two") };
+    for answer in try_join_all([api.create(&one, None), api.create(&two, None)]).await? {
+        answer.expect(201)?;
+    }
+    for wanted in [one, two] {
+        namespaces.delete(&wanted.namespace()?, &DeleteParams::background()).await?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::World;
+use super::{World, password};
 use crate::tenancy::{
     Answer, CauseKind, Created, Failure, Operation, Outputs, Run, Step, StepReport, StepState, uncancelled,
 };
@@ -28,14 +28,22 @@ pub async fn commit(world: &World, run: &Run) -> Result<(), Failure> {
         Committed::Not => {
             return Err(Failure::permanent(CauseKind::Refused, "another replica took the operation over"));
         }
-        Committed::OwnerTaken => {
-            return Err(Failure::permanent(
-                CauseKind::WrongPassword,
-                "this email address was registered with another password meanwhile: log in, or use that password",
-            ));
-        }
+        Committed::OwnerTaken => return Err(settle_owner(world, run).await?),
     }
     Ok(())
+}
+
+/// Another creation made the owner's account first. With the same password it is the same owner, who asked for two
+/// organizations at once: the next try takes the account as it is.
+async fn settle_owner(world: &World, run: &Run) -> Result<Failure, Failure> {
+    if password::is_the_accounts(world, run).await? {
+        run.remember(|outputs| outputs.password_hash = None);
+        return Ok(Failure::transient("the owner's account was made by another creation meanwhile"));
+    }
+    Ok(Failure::permanent(
+        CauseKind::WrongPassword,
+        "this email address was registered with another password meanwhile: log in, or use that password",
+    ))
 }
 
 /// What came of a try to commit.

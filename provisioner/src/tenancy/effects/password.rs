@@ -37,6 +37,15 @@ pub async fn hash(world: &World, run: &Run) -> Result<(), Failure> {
     ))
 }
 
+/// Whether the password that was sent is that of the owner's account; not if a crash lost it.
+pub async fn is_the_accounts(world: &World, run: &Run) -> Result<bool, Failure> {
+    let email = run.operation.email.clone();
+    match (&run.password, stored_hash(world, email.clone()).await?) {
+        (Some(password), Some(stored)) => check(world, email, password.expose().to_owned(), stored).await,
+        _ => Ok(false),
+    }
+}
+
 /// Checks a known owner's password. It counts as a login does: this is no way around the limit on guessing.
 async fn check(world: &World, email: String, password: String, stored: String) -> Result<bool, Failure> {
     let (pool, now) = (world.platform.clone(), OffsetDateTime::now_utc());
