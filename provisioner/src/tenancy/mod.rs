@@ -44,7 +44,7 @@ pub use executor::{Effects, End, Executor, Store};
 pub use failure::{Cause, CauseKind, Failure, is_transient_status};
 pub use fault::{FaultPoint, InvalidFaultPoint, Moment};
 pub use journal::{Claimed, Journal, Limit, Opened, Opening};
-pub use operation::{Answer, Created, Lease, Operation, Outputs, Run, StepRecord, StepReport};
+pub use operation::{Answer, Created, Lease, Operation, Outputs, Run, StepRecord, StepReport, milliseconds};
 pub use progress::{Direction, InvalidTransition, Next, Progress, StepState};
 pub use redis_users::{AclUsers, RedisUsers};
 pub use request::{Creation, IdempotencyKey, Invalid, NewOrganization, Password};

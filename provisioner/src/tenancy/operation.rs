@@ -90,8 +90,13 @@ impl StepRecord {
     /// Milliseconds from the first try to the end, or to now.
     pub fn milliseconds(&self) -> Option<f64> {
         let took = self.took.or_else(|| self.clock.map(|clock| clock.elapsed()))?;
-        Some((took.as_secs_f64() * 10_000.0).round() / 10.0)
+        Some(milliseconds(took))
     }
+}
+
+/// Milliseconds with one decimal.
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// A run of an operation by this process.

@@ -10,7 +10,7 @@ use tokio::{
 use super::{Run, Step, Store};
 
 /// How long notes gather before they are written.
-const GATHER: Duration = Duration::from_millis(8);
+const GATHER: Duration = Duration::from_millis(25);
 /// How long a note that could not be written waits for the next try.
 const RETRY: Duration = Duration::from_millis(500);
 

@@ -1,5 +1,7 @@
 //! The end: the organization, its owner, its first quota with its mirror, and the operation's answer, in one transaction.
 
+use std::time::Instant;
+
 use contract::sql::PLATFORM_SERVICE;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -7,22 +9,23 @@ use uuid::Uuid;
 
 use super::{World, password};
 use crate::tenancy::{
-    Answer, CauseKind, Created, Failure, Operation, Outputs, Run, Step, StepReport, StepState, uncancelled,
+    Answer, CauseKind, Created, Failure, Operation, Outputs, Run, Step, StepReport, StepState, milliseconds,
+    uncancelled,
 };
 
 /// Commits. Doing it twice is doing it once: the second finds the operation committed.
 pub async fn commit(world: &World, run: &Run) -> Result<(), Failure> {
-    let created = created(run);
     let commit = Commit {
+        began: Instant::now(),
         pool: world.platform.clone(),
         epoch: run.lease.epoch,
         operation: run.operation.clone(),
         outputs: run.outputs(),
-        answer: serde_json::to_value(Answer::Created(created.clone())).unwrap_or_default(),
+        created: created(run),
         steps: Step::ALL.map(|step| run.record(step)).to_vec(),
     };
     match uncancelled(world.call_max, commit.write()).await? {
-        Committed::Now => run.answer_with(created),
+        Committed::Now(created) => run.answer_with(*created),
         Committed::Before => {}
         // Turning back finds out that it is not ours.
         Committed::Not => {
@@ -48,7 +51,8 @@ async fn settle_owner(world: &World, run: &Run) -> Result<Failure, Failure> {
 
 /// What came of a try to commit.
 enum Committed {
-    Now,
+    /// With this answer.
+    Now(Box<Created>),
     /// By an earlier try whose end was not heard of; the answer of then is in the journal.
     Before,
     Not,
@@ -59,11 +63,6 @@ enum Committed {
 /// The organization as it is answered from now on.
 fn created(run: &Run) -> Created {
     let operation = &run.operation;
-    let mut steps = run.step_reports();
-    // The answer is written by the step that ends with it.
-    if let Some(last) = steps.last_mut() {
-        *last = StepReport { state: StepState::Done.name().to_owned(), ..last.clone() };
-    }
     Created {
         id: operation.organization.0,
         name: operation.name.clone(),
@@ -71,22 +70,29 @@ fn created(run: &Run) -> Created {
         namespace: operation.slug.namespace(),
         status: "COMMITTED".to_owned(),
         operation_id: operation.id,
-        steps,
+        steps: run.step_reports(),
     }
 }
 
 struct Commit {
+    began: Instant,
     pool: PgPool,
     epoch: i64,
     operation: Operation,
     outputs: Outputs,
-    answer: serde_json::Value,
+    created: Created,
     steps: Vec<crate::tenancy::StepRecord>,
 }
 
 impl Commit {
-    async fn write(self) -> Result<Committed, sqlx::Error> {
+    async fn write(mut self) -> Result<Committed, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
+        self.write_first_quota(&mut transaction).await?;
+        // The answer is written by the step that it tells of: all but this statement and the COMMIT is in its time.
+        if let Some(last) = self.created.steps.last_mut() {
+            let milliseconds = Some(milliseconds(self.began.elapsed()));
+            *last = StepReport { state: StepState::Done.name().to_owned(), milliseconds, ..last.clone() };
+        }
         let (ended, owned) = self.end_operation(&mut transaction).await?;
         if !(ended && owned) {
             transaction.rollback().await?;
@@ -96,9 +102,8 @@ impl Commit {
                 false => Committed::Not,
             });
         }
-        self.write_first_quota(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(Committed::Now)
+        Ok(Committed::Now(Box::new(self.created)))
     }
 
     /// Ends the operation if it is still ours, and with it the steps, the organization and its owner. Tells whether it
@@ -108,6 +113,7 @@ impl Commit {
         &self,
         transaction: &mut sqlx::PgTransaction<'_>,
     ) -> Result<(bool, bool), sqlx::Error> {
+        let answer = serde_json::to_value(Answer::Created(self.created.clone())).unwrap_or_default();
         let names: Vec<String> = Step::ALL.iter().map(|step| step.name().to_owned()).collect();
         let attempts: Vec<i32> = self.steps.iter().map(|record| record.attempts).collect();
         let started: Vec<Option<OffsetDateTime>> =
@@ -144,7 +150,7 @@ impl Commit {
             "#,
             self.operation.id,
             self.epoch,
-            self.answer,
+            answer,
             &names,
             &attempts,
             &started as &[Option<OffsetDateTime>],
