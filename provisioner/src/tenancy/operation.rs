@@ -67,7 +67,9 @@ pub struct Outputs {
     pub namespace_uid: Option<String>,
     /// Generated name of the tenant's PostgreSQL role.
     pub database_role: Option<String>,
-    /// Argon2id hash of the owner's password; none when the owner has one already.
+    /// Whether the owner has an account already, and proved to be who asks.
+    pub owner_known: bool,
+    /// Argon2id hash of a new owner's password.
     pub password_hash: Option<String>,
 }
 

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn independent_steps_begin_together() {
         let progress = Progress::new(Direction::Forward);
-        let first = vec![Step::Namespace, Step::Password, Step::DatabaseRole, Step::RedisUser];
+        let first = vec![Step::Namespace, Step::Owner, Step::DatabaseRole, Step::RedisUser];
         assert_eq!(progress.next(), Next::Begin(first));
     }
 
@@ -248,7 +248,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_order_of_events_ends_whole_or_empty(
-            picks in proptest::collection::vec(0usize..13, 1..40),
+            picks in proptest::collection::vec(0usize..14, 1..40),
             fails in proptest::sample::subsequence(Step::ALL.to_vec(), 0..4),
         ) {
             let end = run(&picks, &fails);

@@ -17,7 +17,9 @@ pub enum Step {
     AllowPlatform,
     /// The owner's RoleBinding.
     OwnerBinding,
-    /// The Argon2id hash of the owner's password.
+    /// The proof that an owner who is known already asks: nobody makes tenants in another's name.
+    Owner,
+    /// The Argon2id hash of a new owner's password.
     Password,
     /// The PostgreSQL login role of the tenant's sidecars.
     DatabaseRole,
@@ -35,13 +37,14 @@ pub enum Step {
 
 impl Step {
     /// All steps, each after those that it needs.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Namespace,
         Self::Quota,
         Self::Limits,
         Self::DefaultDeny,
         Self::AllowPlatform,
         Self::OwnerBinding,
+        Self::Owner,
         Self::Password,
         Self::DatabaseRole,
         Self::RedisUser,
@@ -60,6 +63,7 @@ impl Step {
             Self::DefaultDeny => "default_deny",
             Self::AllowPlatform => "allow_platform",
             Self::OwnerBinding => "owner_binding",
+            Self::Owner => "owner",
             Self::Password => "password",
             Self::DatabaseRole => "database_role",
             Self::RedisUser => "redis_user",
@@ -78,23 +82,25 @@ impl Step {
     /// What must be done before this step begins.
     pub fn needs(self) -> &'static [Self] {
         match self {
-            Self::Namespace | Self::Password | Self::DatabaseRole | Self::RedisUser => &[],
+            Self::Namespace | Self::Owner | Self::DatabaseRole | Self::RedisUser => &[],
             Self::Quota | Self::Limits | Self::DefaultDeny | Self::AllowPlatform | Self::OwnerBinding => {
                 &[Self::Namespace]
             }
+            Self::Password => &[Self::Owner],
             Self::Secret => &[Self::Namespace, Self::DatabaseRole],
             Self::Enforced => &[Self::Quota, Self::OwnerBinding],
-            // Everything that can still fail comes before the gate opens: no half tenant is ever ready.
+            // Everything that can be refused comes before the gate opens: no half tenant is ever ready. Hashing a new
+            // password cannot be, and takes as long as all the rest.
             Self::Label => &[
                 Self::Limits,
                 Self::DefaultDeny,
                 Self::AllowPlatform,
-                Self::Password,
+                Self::Owner,
                 Self::RedisUser,
                 Self::Secret,
                 Self::Enforced,
             ],
-            Self::Commit => &[Self::Label],
+            Self::Commit => &[Self::Label, Self::Password],
         }
     }
 

@@ -40,7 +40,7 @@ pub async fn commit(world: &World, run: &Run) -> Result<(), Failure> {
 /// organizations at once: the next try takes the account as it is.
 async fn settle_owner(world: &World, run: &Run) -> Result<Failure, Failure> {
     if password::is_the_accounts(world, run).await? {
-        run.remember(|outputs| outputs.password_hash = None);
+        run.remember(|outputs| (outputs.password_hash, outputs.owner_known) = (None, true));
         return Ok(Failure::transient("the owner's account was made by another creation meanwhile"));
     }
     Ok(Failure::permanent(

@@ -74,6 +74,7 @@ impl Effects for World {
             Step::DefaultDeny => baseline::default_deny(self, run).await,
             Step::AllowPlatform => baseline::allow_platform(self, run).await,
             Step::OwnerBinding => baseline::owner_binding(self, run).await,
+            Step::Owner => password::prove_owner(self, run).await,
             Step::Password => password::hash(self, run).await,
             Step::DatabaseRole => credentials::database_role(self, run).await,
             Step::RedisUser => credentials::redis_user(self, run).await,
@@ -98,6 +99,7 @@ impl Effects for World {
             | Step::AllowPlatform
             | Step::OwnerBinding
             | Step::Secret
+            | Step::Owner
             | Step::Password
             | Step::Enforced
             | Step::Commit => Ok(()),

@@ -10,8 +10,8 @@ use crate::{
     tenancy::{CauseKind, Failure, Run, uncancelled},
 };
 
-/// Hashes the password, unless it was hashed before a crash or none was asked for.
-pub async fn hash(world: &World, run: &Run) -> Result<(), Failure> {
+/// Proves that an owner who has an account asks, by its password. A new owner has nothing to prove.
+pub async fn prove_owner(world: &World, run: &Run) -> Result<(), Failure> {
     if !run.password_expected || run.outputs().password_hash.is_some() {
         return Ok(());
     }
@@ -21,20 +21,30 @@ pub async fn hash(world: &World, run: &Run) -> Result<(), Failure> {
             "the service stopped before the password was hashed, and keeps no password: ask again with a new Idempotency-Key",
         ));
     };
-    let password = password.expose().to_owned();
-    let Some(stored) = stored_hash(world, run.operation.email.clone()).await? else {
-        let hash = world.passwords.hash(password).await;
-        let hash = hash.map_err(|error| Failure::transient(error.to_string()))?;
-        run.remember(|outputs| outputs.password_hash = Some(hash));
+    let email = run.operation.email.clone();
+    let Some(stored) = stored_hash(world, email.clone()).await? else { return Ok(()) };
+    if !check(world, email, password.expose().to_owned(), stored).await? {
+        return Err(Failure::permanent(
+            CauseKind::WrongPassword,
+            "this email address is registered with another password: log in, or use that password",
+        ));
+    }
+    run.remember(|outputs| outputs.owner_known = true);
+    Ok(())
+}
+
+/// Hashes a new owner's password, unless it was hashed before a crash.
+pub async fn hash(world: &World, run: &Run) -> Result<(), Failure> {
+    let outputs = run.outputs();
+    let Some(password) =
+        run.password.as_ref().filter(|_| !outputs.owner_known && outputs.password_hash.is_none())
+    else {
         return Ok(());
     };
-    if check(world, run.operation.email.clone(), password, stored).await? {
-        return Ok(());
-    }
-    Err(Failure::permanent(
-        CauseKind::WrongPassword,
-        "this email address is registered with another password: log in, or use that password",
-    ))
+    let hash = world.passwords.hash(password.expose().to_owned()).await;
+    let hash = hash.map_err(|error| Failure::transient(error.to_string()))?;
+    run.remember(|outputs| outputs.password_hash = Some(hash));
+    Ok(())
 }
 
 /// Whether the password that was sent is that of the owner's account; not if a crash lost it.

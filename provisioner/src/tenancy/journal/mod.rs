@@ -131,7 +131,7 @@ impl Journal {
                 },
                 lease: Lease { operation: row.id, epoch: row.lease_epoch },
                 undoing,
-                outputs: Outputs { namespace_uid, database_role: None, password_hash: row.password_hash },
+                outputs: Outputs { namespace_uid, password_hash: row.password_hash, ..Outputs::default() },
                 password_expected,
             });
         }
