@@ -18,8 +18,8 @@ use tests::api::{Api, Wanted};
 use tests::tenants::{Fault, FaultProxy, Plan, Replica, Rig};
 use uuid::Uuid;
 
-/// Cases that are tried at once.
-const TOGETHER: usize = 4;
+/// Cases that are tried at once: most of their time they wait for leases and deletions.
+const TOGETHER: usize = 8;
 /// How long a crashing program may take to end.
 const CRASH_LIMIT: Duration = Duration::from_secs(30);
 

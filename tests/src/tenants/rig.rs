@@ -105,7 +105,7 @@ impl Rig {
         let mut environment = self.environment(settings::provisioner_process(self.platform));
         environment.insert("LISTEN".into(), listen.clone());
         environment.insert("KUBECONFIG".into(), self.kubeconfig.to_string_lossy().into_owned());
-        environment.insert("DATABASE_CONNECTIONS".into(), "6".into());
+        environment.insert("DATABASE_CONNECTIONS".into(), "3".into());
         // Short, for tests wait for it; not too short, for this machine may be busy.
         environment.insert("LEASE_MILLISECONDS".into(), "6000".into());
         environment.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
