@@ -1,6 +1,7 @@
 //! What people see; coloured on a terminal alone.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use super::Demonstrated;
@@ -38,7 +39,7 @@ impl Screen {
             self.bold("It is running:"),
             format!("  API         {url}"),
             format!("  gate        {}", platform.webhook_url()),
-            format!("  Kubernetes  {}", platform.kubeconfig().display()),
+            format!("  Kubernetes  {}", from_here(&platform.kubeconfig()).display()),
             format!("  tenant      {} ({}), owner {}", owner.namespace, owner.tenant_id, owner.owner_email),
             String::new(),
             ". .local/env     # KUBECONFIG, PROVISIONER_URL, OWNER_EMAIL, OWNER_PASSWORD, ...".to_owned(),
@@ -61,6 +62,11 @@ impl Screen {
         // Nobody looks at a closed standard output.
         let _ = writeln!(std::io::stdout(), "{text}");
     }
+}
+
+/// A path as the caller would write it: relative to the folder it stands in, where it is below that.
+fn from_here(path: &Path) -> &Path {
+    std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 
 /// `0.42 ms`, `12 ms` or `1.9 s`.
