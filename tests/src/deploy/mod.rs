@@ -33,11 +33,34 @@ pub async fn deploy(platform: &Platform, say: Say<'_>) -> Result<()> {
             images::import(platform.host(), platform.kind().as_deref(), image).await?;
         }
         apply(platform, &as_pods(platform)?).await?;
-        return roll_out(platform, say).await;
+        roll_out(platform, say).await?;
+        return answers(platform).await;
     }
     apply(platform, &without_workloads(platform)?).await?;
     for program in PROGRAMS {
         start_component(platform, program).await.with_context(|| format!("start {program}"))?;
+    }
+    Ok(())
+}
+
+/// Waits until the programs answer at their addresses: kube-proxy learns of ready pods a moment after the Deployment.
+async fn answers(platform: &Platform) -> Result<()> {
+    let client = crate::http::unverified()?;
+    let end = std::time::Instant::now() + LIMIT;
+    // Several answers in a row: a Service spreads connections over its pods.
+    for url in [platform.provisioner_url(), platform.webhook_url()] {
+        let mut in_a_row = 0;
+        while in_a_row < 5 {
+            let fresh = client.get(format!("{url}/readyz")).header("connection", "close");
+            let ready = fresh.send().await.is_ok_and(|answer| answer.status().is_success());
+            in_a_row = if ready { in_a_row + 1 } else { 0 };
+            if !ready {
+                if std::time::Instant::now() > end {
+                    bail!("{url} does not answer though its pods are ready")
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
     Ok(())
 }
