@@ -8,7 +8,6 @@ use tests::Platform;
 use tests::namespace::Namespace;
 use tests::pki::Authority;
 
-use crate::process::mib;
 use crate::report::{Aim, against, figure, ratio, section};
 use crate::servers::{self, Server};
 use crate::wrk;
@@ -44,7 +43,6 @@ pub fn run(folder: &Path) -> Result<()> {
     }
     #[allow(clippy::cast_precision_loss, reason = "for print")]
     let resident = gate.process.resident()? as f64 / f64::from(1 << 20);
-    figure("gate, resident after the load", mib(gate.process.resident()?));
     against("gate, resident after the load, MiB", resident, Aim::AtMost(16.0));
     Ok(())
 }
