@@ -16,7 +16,12 @@ use tokio_util::sync::CancellationToken;
 use webhook::admission::gate::{Missing, Namespace, NamespaceState};
 use webhook::admission::policy::Policy;
 use webhook::facts::{Facts, NamespaceKeys};
-use webhook::serve::{decide::Decider, handlers::App, server, tls};
+use webhook::serve::{
+    decide::Decider,
+    handlers::App,
+    metrics::{self, Metrics},
+    server, tls,
+};
 
 use crate::process::{Process, free_port, wait_for_port};
 
@@ -53,7 +58,9 @@ pub fn run(kind: &str, address: SocketAddr, folder: &Path) -> Result<()> {
             server.serve(routes.into_make_service()).await?;
         } else {
             let decider = Decider::new(Policy::new("image"), Arc::new(InHand::unready()));
-            let (app, certificate) = (App::new(decider), server::Certificate::new(config));
+            let mut registry = metrics::registry();
+            let reviews = Metrics::register(&mut registry);
+            let (app, certificate) = (App::new(decider, reviews, registry), server::Certificate::new(config));
             server::serve(listener, certificate, app, CancellationToken::new()).await?;
         }
         Ok(())

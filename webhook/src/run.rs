@@ -18,6 +18,7 @@ use crate::{
     serve::{
         decide::Decider,
         handlers::App,
+        metrics::{self, Metrics},
         server::{self, Certificate},
         tls,
     },
@@ -55,7 +56,9 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let registration = settings.registration.registration(&settings.namespace);
     let policy = settings.policy.policy(registration.exempt.clone());
     let decider = Decider::new(policy, Arc::new(Shared::new(Live::new(client.clone()))));
-    let app = App::new(decider);
+    let mut registry = metrics::registry();
+    let reviews = Metrics::register(&mut registry);
+    let app = App::new(decider, reviews, registry);
 
     let plain = TcpListener::bind(settings.plain_listen).await.context("plain listener")?;
     let plain = tokio::spawn(server::serve_plain(plain, app.clone(), stop.clone()));

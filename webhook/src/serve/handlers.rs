@@ -38,10 +38,8 @@ pub struct App {
 }
 
 impl App {
-    /// An application that is not ready yet.
-    pub fn new(decider: Decider) -> Self {
-        let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry);
+    /// An application that is not ready yet; every part has its metrics in `registry` already.
+    pub fn new(decider: Decider, metrics: Metrics, registry: Registry) -> Self {
         Self { decider, metrics, registry: Arc::new(registry), ready: Arc::new(AtomicBool::new(false)) }
     }
 

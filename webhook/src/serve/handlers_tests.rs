@@ -12,6 +12,7 @@ use crate::{
         policy::Policy,
     },
     facts::{Facts, NamespaceKeys},
+    serve::metrics,
 };
 
 /// Every namespace is in this state; the proof says this.
@@ -27,13 +28,19 @@ impl Facts for Fixed {
     }
 }
 
+fn application(facts: impl Facts) -> App {
+    let mut registry = metrics::registry();
+    let metrics = Metrics::register(&mut registry);
+    App::new(Decider::new(Policy::new("image"), Arc::new(facts)), metrics, registry)
+}
+
 fn app(labels: &[(&str, &str)], proof: Result<Vec<String>, String>) -> Router {
     let labels = labels
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect::<BTreeMap<_, _>>();
     let state = NamespaceState::Found(Namespace { labels, ..Namespace::default() });
-    let app = App::new(Decider::new(Policy::new("image"), Arc::new(Fixed(Arc::new(state), proof))));
+    let app = application(Fixed(Arc::new(state), proof));
     app.set_ready(true);
     router(app)
 }
@@ -133,7 +140,7 @@ async fn a_long_pod_passes_and_a_longer_body_does_not() {
 #[tokio::test]
 async fn health_readiness_and_metrics_answer_on_both_listeners() {
     let facts = Fixed(Arc::new(NamespaceState::Absent), Ok(vec![]));
-    let app = App::new(Decider::new(Policy::new("image"), Arc::new(facts)));
+    let app = application(facts);
     let status = async |router: Router, path: &str| {
         router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
     };

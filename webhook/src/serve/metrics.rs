@@ -29,7 +29,12 @@ struct Where {
     endpoint: &'static str,
 }
 
-/// The webhook's metrics.
+/// The registry that every part of the webhook registers its own metrics in, before it is served.
+pub fn registry() -> Registry {
+    Registry::with_prefix("agent_ready_webhook")
+}
+
+/// Metrics of the listeners: reviews and the certificate.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     decisions: Family<Decision, Counter>,
@@ -51,7 +56,6 @@ impl Metrics {
             seconds: Family::new_with_constructor(histogram),
             certificate_expiry: Gauge::default(),
         };
-        let registry = registry.sub_registry_with_prefix("agent_ready_webhook");
         registry.register(
             "decisions",
             "Reviews decided, by endpoint, verdict and reason",
