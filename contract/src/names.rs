@@ -28,6 +28,8 @@ pub const HOLD_GATE: &str = "agent-ready.io/isolation";
 pub const POD_SECURITY_PREFIX: &str = "pod-security.kubernetes.io/";
 /// Label that the apiserver itself sets to the namespace's name.
 pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// Annotation of the pods that mirror a kubelet's own files.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// Informational only: Helm sets it too.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Our value of [`MANAGED_BY_LABEL`].

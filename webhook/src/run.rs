@@ -11,9 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{
-        certificates::Store, configurations::Registration, live::Live, material::Material, registration,
+        certificates::Store,
+        configurations::Registration,
+        live::Live,
+        material::Material,
+        registration,
         shared::Shared,
+        store::{self, Stores},
     },
+    jitter::jitter,
     offline,
     serve::{
         decide::Decider,
@@ -58,14 +64,16 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let decider = Decider::new(policy, Arc::new(Shared::new(Live::new(client.clone()))));
     let mut registry = metrics::registry();
     let reviews = Metrics::register(&mut registry);
+    let stores = Stores::default();
+    store::register(&stores, &mut registry);
     let app = App::new(decider, reviews, registry);
 
     let plain = TcpListener::bind(settings.plain_listen).await.context("plain listener")?;
     let plain = tokio::spawn(server::serve_plain(plain, app.clone(), stop.clone()));
 
     let names = registration.target.server_names();
-    let store = Store::new(client.clone(), &settings.namespace, &settings.cert_secret, names);
-    let Some(material) = certificates(&store, &stop).await else { return Ok(()) };
+    let secret = Store::new(client.clone(), &settings.namespace, &settings.cert_secret, names);
+    let Some(material) = certificates(&secret, &stop).await else { return Ok(()) };
     let certificate = Certificate::new(tls::server_config(&material.certificate, &material.key)?);
     app.metrics().certificate_ends(material.ends_at());
     let listener = std::net::TcpListener::bind(settings.listen).context("HTTPS listener")?;
@@ -75,7 +83,8 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
 
     let (sender, receiver) = watch::channel(material);
     let parts = [
-        tokio::spawn(store.follow(sender)),
+        tokio::spawn(secret.follow(sender)),
+        tokio::spawn(stores.clone().follow(client.clone())),
         tokio::spawn(register(client, registration, receiver, certificate, app.clone(), loopback(address))),
     ];
     stop.cancelled().await;
@@ -158,9 +167,4 @@ fn loopback(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// A number in [0, 1) that differs between replicas; nothing secret depends on it.
-fn jitter() -> f64 {
-    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
 }

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Pods of the kubelet's own files carry this annotation; they run already and cannot be changed.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+const MIRROR_ANNOTATION: &str = names::MIRROR_ANNOTATION;
 const OS_LABEL: &str = "kubernetes.io/os";
 const WINDOWS: &str = "windows";
 

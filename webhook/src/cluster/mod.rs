@@ -8,3 +8,4 @@ pub mod live;
 pub mod material;
 pub mod registration;
 pub mod shared;
+pub mod store;
