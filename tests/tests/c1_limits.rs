@@ -2,8 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tests::Platform;
 use tests::api::{Api, Organization, Process};
+use tests::data::Login;
 
 /// An organization, and its owner's session with a provisioner that has these settings.
 async fn limited(keys: usize, bytes: usize) -> Result<(Organization, Api, Process)> {
@@ -35,6 +37,19 @@ async fn race(writes: Vec<impl Future<Output = Result<tests::api::Answer>>>) -> 
     Ok((made, full))
 }
 
+/// What the organization is said to have is what its rows add up to.
+async fn is_counted_right(organization: &Organization) -> Result<()> {
+    let options = Platform::shared().await?.data().options(Login::Superuser)?;
+    let mut superuser = sqlx::PgConnection::connect_with(&options).await?;
+    let query = "SELECT o.config_keys, o.config_bytes, count(*) FILTER (WHERE NOT c.deleted),
+             sum(256 + octet_length(c.service) + octet_length(c.key) + coalesce(octet_length(c.value::text), 0))::bigint
+         FROM organizations AS o JOIN service_configs AS c ON c.org_id = o.id WHERE o.id = $1::uuid GROUP BY o.id";
+    let (keys, bytes, counted_keys, counted_bytes): (i64, i64, i64, i64) =
+        sqlx::query_as(query).bind(&organization.id).fetch_one(&mut superuser).await?;
+    assert_eq!((keys, bytes), (counted_keys, counted_bytes));
+    Ok(superuser.close().await?)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_at_once_do_not_get_over_the_limit_of_keys() -> Result<()> {
     let (organization, owner, process) = limited(5, 4 << 20).await?;
@@ -53,6 +68,18 @@ async fn twenty_at_once_do_not_get_over_the_limit_of_keys() -> Result<()> {
     owner.delete(&one).await?.expect(200)?;
     owner.put(&format!("{configs}/room/x"), json!({"value": 1})).await?.expect(201)?;
     owner.post(&format!("{one}/rollback"), json!({"version": 1})).await?.problem(409)?;
+    // All changes of a batch together have to have room, in whatever order they come.
+    let instead = json!({"changes": [
+        {"service": "room", "key": "y", "value": 1},
+        {"service": "room", "key": "x", "delete": true},
+        {"service": "room", "key": kept[1]["key"], "value": "longer than before"},
+    ]});
+    owner.post(&format!("{configs}/batch"), instead).await?.expect(200)?;
+    let two = json!({"changes": [
+        {"service": "room", "key": "y", "value": 1}, {"service": "room", "key": "z", "value": 1},
+    ]});
+    owner.post(&format!("{configs}/batch"), two).await?.problem(409)?;
+    is_counted_right(&organization).await?;
     drop(process);
     organization.remove().await
 }
@@ -66,6 +93,7 @@ async fn ten_at_once_do_not_get_over_the_limit_of_bytes() -> Result<()> {
     let writes = paths.iter().map(|path| owner.put(path, value.clone())).collect();
     assert_eq!(race(writes).await?, (3, 7));
     owner.put(&format!("{configs}/room/small"), json!({"value": 1})).await?.expect(201)?;
+    is_counted_right(&organization).await?;
     drop(process);
     organization.remove().await
 }

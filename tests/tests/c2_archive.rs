@@ -70,6 +70,12 @@ impl Archive {
         Ok(sqlx::query_scalar(AssertSqlSafe(query)).bind(self.id()).fetch_one(&mut self.superuser).await?)
     }
 
+    /// What the organization's row says that its configuration takes.
+    async fn usage(&mut self) -> Result<(i64, i64)> {
+        let query = sqlx::query_as("SELECT config_keys, config_bytes FROM organizations WHERE id = $1");
+        Ok(query.bind(self.id()).fetch_one(&mut self.superuser).await?)
+    }
+
     async fn purge(&mut self, reason: &str) -> sqlx::Result<()> {
         sqlx::query("SELECT tenant_role_drop($1)").bind(self.id()).execute(&mut self.platform).await?;
         let purge = sqlx::query("SELECT organization_purge($1, 'an operator', $2)");
@@ -116,12 +122,15 @@ fn code(result: sqlx::Result<()>) -> Option<String> {
 async fn a_purged_organization_comes_back_as_it_was_in_a_later_epoch() -> Result<()> {
     let mut archive = Archive::create().await?;
     assert_eq!(archive.broken().await?, None);
-    let before = archive.export().await?;
+    let (before, used) = (archive.export().await?, archive.usage().await?);
+    assert_eq!(used.0, 2, "the one of every test tenant, and the one here");
     archive.purge("offboarded").await?;
     assert_eq!(parse(&archive.export().await?)["history"], json!([]));
     archive.insert().await?;
+    assert_eq!(archive.usage().await?, (0, 0));
     archive.import(&before).await?;
 
+    assert_eq!(archive.usage().await?, used);
     assert_eq!(archive.broken().await?, None);
     let (before, after) = (parse(&before), parse(&archive.export().await?));
     assert_eq!(after["history"], before["history"]);

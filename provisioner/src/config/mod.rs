@@ -113,10 +113,11 @@ pub enum ConfigError {
     Database(sqlx::Error),
 }
 
-/// SQLSTATEs of the functions that write, see the migrations: there is nothing there; another version than expected; the
-/// value has a schema.
+/// SQLSTATEs of the function that writes, see the migrations: there is nothing there; another version than expected; no room
+/// in the organization; the value has a schema.
 const NOT_THERE: &str = "AR404";
 const OTHER_VERSION: &str = "AR412";
+const NO_ROOM: &str = "AR413";
 const HAS_SCHEMA: &str = "AR428";
 /// JSON that `jsonb` cannot hold: untranslatable_character, numeric_value_out_of_range.
 const UNSTORABLE: [&str; 2] = ["22P05", "22003"];
@@ -125,14 +126,17 @@ fn has_code(error: &sqlx::Error, code: &str) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|found| found == code)
 }
 
+/// What PostgreSQL says besides the message.
+fn detail(error: &sqlx::Error) -> Option<&str> {
+    error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.detail()
+}
+
 impl From<sqlx::Error> for ConfigError {
     fn from(error: sqlx::Error) -> Self {
         if has_code(&error, NOT_THERE) {
             Self::NoOrganization
         } else if has_code(&error, OTHER_VERSION) {
-            let told =
-                error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-            let current = told.and_then(PgDatabaseError::detail).and_then(|detail| detail.parse().ok());
+            let current = detail(&error).and_then(|detail| detail.parse().ok());
             // 0 says that there is no value.
             Self::PreconditionFailed { current: current.filter(|version| *version > 0) }
         } else if UNSTORABLE.iter().any(|code| has_code(&error, code)) {

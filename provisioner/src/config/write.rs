@@ -1,8 +1,8 @@
 //! Changing values: one transaction, all or nothing.
 //!
 //! The organization's row lock comes first, so that schemas, versions, preconditions and the room that is left hold until the
-//! commit: begin and lock, read, write, measure, commit are five round trips, for one change as for a hundred. A single value
-//! without a schema needs no reading. A deletion of one key, which needs no room, is one statement.
+//! commit: begin and lock, read, write, commit are four round trips, for one change as for a hundred. A single change whose key
+//! has no schema needs no reading: it is one statement, a transaction of its own.
 
 use contract::OrganizationId;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::{
     ConfigError, ConfigName, Configuration, HAS_SCHEMA, NOT_THERE,
+    capacity::Capacity,
     decide::{Decided, Restored, State, allowed, at, decide_all},
     etag::{Current, Precondition},
     has_code,
@@ -117,20 +118,14 @@ impl Configuration {
         }
         let mut tx = TenantTx::begin_locked(&self.service, organization).await?;
         let states = read_states(&mut tx, organization, &changes).await?;
-        let created: Vec<bool> = states.iter().map(|state| !state.current.exists).collect();
         let decided = if states.iter().any(|state| state.schema.is_some()) {
             self.validate(move || decide_all(changes, states)).await?
         } else {
             decide_all(changes, states)?
         };
-        let mut applied = write(&mut tx, organization, decided, author).await?;
-        if applied.iter().any(|change| !change.deleted) {
-            self.capacity.check(&mut tx, organization).await?;
-        }
+        let applied = write(&mut tx, organization, decided, author, self.capacity).await;
+        let applied = applied.map_err(|error| self.capacity.refusal(error))?;
         tx.commit().await?;
-        for (change, created) in applied.iter_mut().zip(created) {
-            change.created = created;
-        }
         Ok(applied)
     }
 }
@@ -144,63 +139,44 @@ impl Configuration {
         author: &Author,
     ) -> Result<Option<Applied>, ConfigError> {
         let Some(expected) = change.precondition.expected_version() else { return Ok(None) };
-        match &change.action {
-            Action::Set(value) => {
-                let mut tx = TenantTx::begin_locked(&self.service, organization).await?;
-                let text = Some(value.text());
-                let made =
-                    write_at_once(&mut *tx, organization, &change.name, text, expected, author).await?;
-                if made.is_some() {
-                    self.capacity.check(&mut tx, organization).await?;
-                    tx.commit().await?;
-                }
-                Ok(made)
-            }
-            Action::Delete => {
-                write_at_once(&self.service, organization, &change.name, None, expected, author).await
-            }
-            Action::Restore(_) => Ok(None),
+        let value = match &change.action {
+            Action::Set(value) => Some(value.text()),
+            Action::Delete => None,
+            Action::Restore(_) => return Ok(None),
+        };
+        let ConfigName { service, key } = &change.name;
+        // A deletion needs no room.
+        let room = value.map(|_| self.capacity);
+        let made = sqlx::query!(
+            r#"SELECT version AS "version!", revision AS "revision!", updated_at AS "updated_at!", created AS "created!"
+               FROM config_write($1, $2, $3, $4::text::jsonb, $5, $6, $7, false, $8, $9)"#,
+            organization.0,
+            service.as_str(),
+            key.as_str(),
+            value,
+            expected,
+            author.actor,
+            author.reason,
+            room.map(|room| room.keys),
+            room.map(|room| room.bytes),
+        )
+        .fetch_one(&self.service)
+        .await;
+        match made {
+            Ok(row) => Ok(Some(Applied {
+                service: service.to_string(),
+                key: key.to_string(),
+                version: row.version,
+                revision: row.revision,
+                updated_at: row.updated_at,
+                deleted: value.is_none(),
+                created: row.created,
+                value: value.map(str::to_owned),
+            })),
+            Err(error) if has_code(&error, HAS_SCHEMA) => Ok(None),
+            Err(error) if value.is_none() && has_code(&error, NOT_THERE) => Err(at(0)(ConfigError::NotFound)),
+            Err(error) => Err(at(0)(self.capacity.refusal(error))),
         }
-    }
-}
-
-/// Writes one value, if its key has no schema. None: it has one.
-async fn write_at_once(
-    database: impl sqlx::PgExecutor<'_>,
-    organization: OrganizationId,
-    name: &ConfigName,
-    value: Option<&str>,
-    expected: Option<i64>,
-    author: &Author,
-) -> Result<Option<Applied>, ConfigError> {
-    let ConfigName { service, key } = name;
-    let made = sqlx::query!(
-        r#"SELECT version AS "version!", revision AS "revision!", updated_at AS "updated_at!", created AS "created!"
-               FROM config_write_at_once($1, $2, $3, $4::text::jsonb, $5, $6, $7)"#,
-        organization.0,
-        service.as_str(),
-        key.as_str(),
-        value,
-        expected,
-        author.actor,
-        author.reason,
-    )
-    .fetch_one(database)
-    .await;
-    match made {
-        Ok(row) => Ok(Some(Applied {
-            service: service.to_string(),
-            key: key.to_string(),
-            version: row.version,
-            revision: row.revision,
-            updated_at: row.updated_at,
-            deleted: value.is_none(),
-            created: row.created,
-            value: value.map(str::to_owned),
-        })),
-        Err(error) if has_code(&error, HAS_SCHEMA) => Ok(None),
-        Err(error) if value.is_none() && has_code(&error, NOT_THERE) => Err(at(0)(ConfigError::NotFound)),
-        Err(error) => Err(at(0)(error.into())),
     }
 }
 
@@ -247,15 +223,22 @@ async fn write(
     organization: OrganizationId,
     decided: Vec<Decided>,
     author: Author,
-) -> Result<Vec<Applied>, ConfigError> {
+    capacity: Capacity,
+) -> Result<Vec<Applied>, sqlx::Error> {
     let services: Vec<String> = decided.iter().map(|change| change.name.service.to_string()).collect();
     let keys: Vec<String> = decided.iter().map(|change| change.name.key.to_string()).collect();
     let values: Vec<Option<String>> = decided.into_iter().map(|change| change.value).collect();
-    // Under the lock nothing can have changed since it was read: no expected version is needed.
+    // Deletions need no room.
+    let room = values.iter().any(Option::is_some).then_some(capacity);
+    let last = i64::try_from(values.len()).unwrap_or(i64::MAX);
+    // Under the lock nothing can have changed since it was read: no expected version is needed. There must be room for all
+    // changes together, so the last one asks; a function's rows come in their order.
     let rows = sqlx::query!(
-        r#"SELECT w.version AS "version!", w.revision AS "revision!", w.updated_at AS "updated_at!"
+        r#"SELECT w.version AS "version!", w.revision AS "revision!", w.updated_at AS "updated_at!", w.created AS "created!"
            FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS c (service, key, value, place),
-                LATERAL config_write($1, c.service, c.key, c.value::jsonb, NULL, $5, $6) AS w
+                LATERAL config_write($1, c.service, c.key, c.value::jsonb, NULL, $5, $6, true,
+                    CASE WHEN c.place = $9::bigint THEN $7::bigint END,
+                    CASE WHEN c.place = $9::bigint THEN $8::bigint END) AS w
            ORDER BY c.place"#,
         organization.0,
         &services,
@@ -263,6 +246,9 @@ async fn write(
         &values as &[Option<String>],
         author.actor,
         author.reason,
+        room.map(|room| room.keys),
+        room.map(|room| room.bytes),
+        last,
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -274,7 +260,7 @@ async fn write(
             revision: row.revision,
             updated_at: row.updated_at,
             deleted: value.is_none(),
-            created: false,
+            created: row.created,
             value,
         });
     Ok(applied.collect())
