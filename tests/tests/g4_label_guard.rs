@@ -1,114 +1,18 @@
 //! G4: who may write the labels and annotations that decide what may run in a namespace.
 
+mod change;
 mod gate;
 
 use anyhow::{Result, ensure};
-use gate::{Actor, Gate, LABEL_GUARD, fresh, pod};
+use change::{annotation, guarded, label};
+use gate::{Gate, LABEL_GUARD, fresh, pod};
 use serde_json::{Value, json};
-
-/// A change of a namespace's metadata: labels and annotations to set, or with null to remove.
-struct Change {
-    labels: Value,
-    annotations: Value,
-}
-
-fn label(key: &str, value: impl Into<Value>) -> Change {
-    Change { labels: json!({key: value.into()}), annotations: json!({}) }
-}
-
-fn annotation(key: &str, value: impl Into<Value>) -> Change {
-    Change { labels: json!({}), annotations: json!({key: value.into()}) }
-}
-
-impl Change {
-    fn merge(&self) -> Value {
-        json!({"metadata": {"labels": self.labels, "annotations": self.annotations}})
-    }
-
-    fn applied_to(&self, namespace: &Value) -> Value {
-        let mut changed = namespace.clone();
-        for (map, keys) in [("labels", &self.labels), ("annotations", &self.annotations)] {
-            for (key, value) in keys.as_object().into_iter().flatten() {
-                if value.is_null() {
-                    if let Some(present) = changed["metadata"][map].as_object_mut() {
-                        present.remove(key);
-                    }
-                } else {
-                    changed["metadata"][map][key] = value.clone();
-                }
-            }
-        }
-        changed
-    }
-
-    /// Every verb and subresource through which the change can be asked for: command and input.
-    async fn ways(&self, by: &Actor, name: &str) -> Result<Vec<(String, String)>> {
-        let present = by.get(&format!("namespace {name}")).await?;
-        let changed = self.applied_to(&present);
-        let merge = self.merge().to_string();
-        let operations: Vec<Value> = [("labels", &self.labels), ("annotations", &self.annotations)]
-            .iter()
-            .flat_map(|(map, keys)| {
-                keys.as_object().into_iter().flatten().map(move |(key, value)| (map, key, value))
-            })
-            .map(|(map, key, value)| {
-                let path = format!("/metadata/{map}/{}", key.replace('/', "~1"));
-                if value.is_null() {
-                    json!({"op": "remove", "path": path})
-                } else {
-                    json!({"op": "add", "path": path, "value": value})
-                }
-            })
-            .collect();
-        let mut ways = vec![
-            (format!("patch namespace {name} --type=merge --patch={merge}"), String::new()),
-            (format!("patch namespace {name} --type=strategic --patch={merge}"), String::new()),
-            (
-                format!("patch namespace {name} --subresource=status --type=merge --patch={merge}"),
-                String::new(),
-            ),
-            ("replace -f -".to_owned(), changed.to_string()),
-            (format!("replace --raw /api/v1/namespaces/{name}/status -f -"), changed.to_string()),
-            (format!("replace --raw /api/v1/namespaces/{name}/finalize -f -"), changed.to_string()),
-        ];
-        if present["metadata"]["annotations"].is_object() || self.annotations == json!({}) {
-            let patch = json!(operations);
-            ways.push((format!("patch namespace {name} --type=json --patch={patch}"), String::new()));
-        }
-        let sets =
-            |keys: &Value| keys.as_object().is_some_and(|keys| keys.values().all(|value| !value.is_null()));
-        if sets(&self.labels) && sets(&self.annotations) {
-            let apply = json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
-                {"name": name, "labels": self.labels, "annotations": self.annotations}});
-            ways.push(("apply --server-side --force-conflicts -f -".to_owned(), apply.to_string()));
-            ways.push((
-                "apply --server-side --force-conflicts --dry-run=server -f -".to_owned(),
-                apply.to_string(),
-            ));
-        }
-        Ok(ways)
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_admin_is_refused_through_every_verb_and_subresource() -> Result<()> {
     let gate = Gate::shared().await?;
     let (bare, ready) = (gate.namespace().await?, gate.ready().await?);
-    let changes = [
-        (&bare, label("isolation-ready", "true")),
-        (&bare, label("isolation-ready", "false")),
-        (&bare, label("agent-ready.io/gate", "exempt")),
-        (&bare, label("agent-ready.io/organization", "0198b1f2-0000-7000-8000-000000000001")),
-        (&bare, annotation("agent-ready.io/owner", "User:eve")),
-        (&ready, label("isolation-ready", Value::Null)),
-        (&ready, label("agent-ready.io/organization", Value::Null)),
-        (&ready, label("agent-ready.io/inject", "disabled")),
-        (&ready, label("pod-security.kubernetes.io/enforce", "privileged")),
-        (&ready, label("pod-security.kubernetes.io/enforce", Value::Null)),
-        (&ready, annotation("agent-ready.io/quota", "{}")),
-        (&ready, annotation("agent-ready.io/owner", Value::Null)),
-    ];
-    for (namespace, change) in changes {
+    for (namespace, change) in guarded(&bare, &ready) {
         for (command, input) in change.ways(&gate.admin, namespace).await? {
             let message = gate.admin.may_not(LABEL_GUARD, &command, &input).await?;
             ensure!(

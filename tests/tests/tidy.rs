@@ -265,10 +265,15 @@ fn check_generated(path: &str, expected: &str) -> Result<()> {
 }
 
 #[test]
-fn the_webhook_configurations_are_what_the_program_writes() -> Result<()> {
-    let program = tests::workspace::binary("webhook")?;
-    let printed = output(Command::new(program).arg("manifests"))?;
-    check_generated("manifests/components/registration/configurations.yaml", &printed)
+fn generated_manifests_are_what_the_program_writes() -> Result<()> {
+    for (part, path) in [
+        ("registration", "manifests/components/registration/configurations.yaml"),
+        ("second-lock", "manifests/components/second-lock/policies.yaml"),
+    ] {
+        let program = tests::workspace::binary("webhook")?;
+        check_generated(path, &output(Command::new(program).args(["manifests", part]))?)?;
+    }
+    Ok(())
 }
 
 #[test]

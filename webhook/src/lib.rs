@@ -6,6 +6,7 @@ pub mod admission;
 pub mod cluster;
 pub mod facts;
 pub mod jitter;
+pub mod manifests;
 pub mod offline;
 pub mod run;
 pub mod serve;

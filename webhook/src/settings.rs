@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::names;
 
 use crate::{
@@ -24,8 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Answers the API server's reviews.
     Serve(Box<Serve>),
-    /// Prints the webhook configurations as YAML, for review and for `manifests/`.
-    Manifests(RegistrationArgs),
+    /// Prints what the API server is told, as YAML, for review and for `manifests/`.
+    Manifests(Manifests),
     /// Decides one AdmissionReview from a file or stdin and prints the answer; fails if it is refused.
     Review(Review),
 }
@@ -61,6 +61,33 @@ impl Serve {
     pub fn drain_delay(&self) -> Duration {
         Duration::from_secs(self.drain_delay_seconds)
     }
+}
+
+/// Settings of `manifests`: those of `serve` that the objects depend on.
+#[derive(Debug, Args)]
+pub struct Manifests {
+    /// Which objects.
+    #[arg(value_enum, default_value_t)]
+    pub part: Part,
+    /// Namespace of the webhook itself.
+    #[arg(long, env = "NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// How the API server reaches the webhook.
+    #[command(flatten)]
+    pub registration: RegistrationArgs,
+    /// Who may do what.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+}
+
+/// What `manifests` prints.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Part {
+    /// The webhook configurations.
+    #[default]
+    Registration,
+    /// Policies of the API server that keep the gate shut while the webhook is not registered.
+    SecondLock,
 }
 
 /// How the API server reaches the webhook.

@@ -125,7 +125,8 @@ impl Actor {
         Ok(Self { kubectl: platform.kubectl_command().with(kubeconfig), extra: Vec::new() })
     }
 
-    async fn ask(&self, command: &str, input: &str) -> Result<tests::process::Output> {
+    /// Asks, whatever the answer.
+    pub async fn ask(&self, command: &str, input: &str) -> Result<tests::process::Output> {
         let extra = self.extra.iter().map(String::as_str);
         let words: Vec<&str> = command.split(' ').chain(extra).collect();
         self.kubectl.feed(&words, input).await

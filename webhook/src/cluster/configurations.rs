@@ -158,7 +158,7 @@ impl Registration {
 
 /// CEL: whether a guarded label or annotation differs between the old and the new namespace. Must hold whenever
 /// [`crate::admission::label_guard`] finds a change; evaluation never fails, for a failure refuses the request.
-fn guarded_keys_change() -> String {
+pub(super) fn guarded_keys_change() -> String {
     let keys = |object: &str, map: &str| match object {
         "oldObject" => format!("(oldObject == null ? {{}} : oldObject.metadata.?{map}.orValue({{}}))"),
         _ => format!("{object}.metadata.?{map}.orValue({{}})"),
@@ -186,7 +186,7 @@ fn guarded_keys_change() -> String {
     expression
 }
 
-fn metadata(name: &str) -> ObjectMeta {
+pub(super) fn metadata(name: &str) -> ObjectMeta {
     let labels = [(names::MANAGED_BY_LABEL, names::MANAGED_BY), ("app.kubernetes.io/name", "webhook")];
     ObjectMeta {
         name: Some(name.to_owned()),
@@ -210,11 +210,11 @@ fn rule(resources: &[&str], operations: &[&str], scope: &str) -> RuleWithOperati
     }
 }
 
-fn selector(requirements: Vec<LabelSelectorRequirement>) -> LabelSelector {
+pub(super) fn selector(requirements: Vec<LabelSelectorRequirement>) -> LabelSelector {
     LabelSelector { match_expressions: Some(requirements), match_labels: None }
 }
 
-fn requirement(key: &str, operator: &str, values: &[&str]) -> LabelSelectorRequirement {
+pub(super) fn requirement(key: &str, operator: &str, values: &[&str]) -> LabelSelectorRequirement {
     LabelSelectorRequirement {
         key: key.to_owned(),
         operator: operator.to_owned(),

@@ -1,5 +1,6 @@
 //! What the webhook reads from and writes to Kubernetes.
 
+pub mod cel;
 pub mod certificates;
 pub mod configurations;
 #[cfg(test)]
@@ -7,5 +8,6 @@ mod fake;
 pub mod live;
 pub mod material;
 pub mod registration;
+pub mod second_lock;
 pub mod shared;
 pub mod store;
