@@ -78,7 +78,7 @@ DECLARE
 BEGIN
     -- Never a plain password: it would pass through logs and statistics.
     IF scram_verifier IS NULL
-        OR scram_verifier !~ '^SCRAM-SHA-256\$[0-9]{4,7}:[A-Za-z0-9+/]{8,}={0,2}\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$'
+        OR scram_verifier !~ '^SCRAM-SHA-256\$[1-9][0-9]{0,6}:[A-Za-z0-9+/]{8,}={0,2}\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$'
     THEN
         RAISE EXCEPTION 'not a SCRAM-SHA-256 verifier' USING ERRCODE = 'AR400';
     END IF;

@@ -9,8 +9,8 @@ use tokio::{
 
 use super::{Run, Step, Store};
 
-/// How long notes gather before they are written.
-const GATHER: Duration = Duration::from_millis(25);
+/// How long notes gather before they are written. A creation without trouble ends about then, and its end notes all.
+const GATHER: Duration = Duration::from_millis(100);
 /// How long a note that could not be written waits for the next try.
 const RETRY: Duration = Duration::from_millis(500);
 

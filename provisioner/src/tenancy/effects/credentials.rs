@@ -18,10 +18,7 @@ use crate::{
 /// Makes the PostgreSQL role, or sets its verifier again.
 pub async fn database_role(world: &World, run: &Run) -> Result<(), Failure> {
     let organization = run.operation.organization;
-    let key = world.master_key.clone();
-    let verifier = tokio::task::spawn_blocking(move || key.scram_verifier(organization, Login::FIRST))
-        .await
-        .map_err(|_| Failure::transient("the verifier's computation was interrupted"))?;
+    let verifier = world.master_key.scram_verifier(organization, Login::FIRST);
     let pool = world.platform.clone();
     let role = uncancelled(world.call_max, async move {
         let made = sqlx::query_scalar!(
