@@ -121,11 +121,14 @@ impl Namespaces {
         for (mode, namespace) in &self.modes {
             let decision = match *mode {
                 "warn" => Warned,
-                "audit" | "exempt" => Admitted,
+                "audit" | "exempt" | "hold" => Admitted,
                 _ => Refused,
             };
             let by_name = case(Admin, "create", namespace, &named, decision);
-            cases.push(by_name);
+            cases.push(match *mode {
+                "hold" => by_name.but_lock(Refused, "only the webhook adds the scheduling gate (G2)"),
+                _ => by_name,
+            });
         }
         cases
     }

@@ -264,7 +264,7 @@ async fn the_webhook_writes_nothing_but_its_own_objects() -> Result<()> {
         apply(object("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "another", "\"\"")),
         run("patch validatingwebhookconfiguration another --type=merge -p {}"),
         run("delete validatingadmissionpolicybinding agent-ready-provisioner"),
-        run("get pods -n kube-system"),
+        run("get pod coredns -n kube-system"),
         run("create token provisioner -n agent-ready-system"),
     ];
     for attempt in &attempts {

@@ -17,7 +17,7 @@ pub fn print(settings: &Manifests) -> anyhow::Result<()> {
 }
 
 fn text(settings: &Manifests) -> anyhow::Result<String> {
-    let registration = settings.registration.registration(&settings.namespace);
+    let registration = settings.registration.registration(&settings.namespace, &settings.policy);
     let policy = settings.policy.policy(registration.exempt.clone());
     let mut documents = Documents::default();
     let about = match settings.part {
@@ -27,8 +27,7 @@ fn text(settings: &Manifests) -> anyhow::Result<String> {
             "`webhook manifests`; the webhook itself applies these with its caBundle"
         }
         Part::SecondLock => {
-            let own_user = format!("system:serviceaccount:{}:webhook", settings.namespace);
-            for lock in (SecondLock { policy, own_user }).locks() {
+            for lock in (SecondLock { policy }).locks() {
                 documents.add(&lock.policy)?;
                 for binding in &lock.bindings {
                     documents.add(binding)?;

@@ -45,7 +45,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn serve(settings: Serve) -> anyhow::Result<()> {
     let stop = shutdown::signal();
     let client = Client::try_default().await.context("no way to the API server")?;
-    let registration = settings.registration.registration(&settings.namespace);
+    let registration = settings.registration.registration(&settings.namespace, &settings.policy);
     let policy = settings.policy.policy(registration.exempt.clone());
     let decider = Decider::new(policy, Arc::new(Shared::new(Live::new(client.clone()))));
     let mut registry = metrics::registry();

@@ -1,9 +1,12 @@
 //! Settings: each is a flag and an environment variable of the same name.
 
+mod modes;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::names;
+pub use modes::ModeArgs;
 
 use crate::{
     admission::policy::Policy,
@@ -25,7 +28,7 @@ pub enum Command {
     /// Answers the API server's reviews.
     Serve(Box<Serve>),
     /// Prints what the API server is told, as YAML, for review and for `manifests/`.
-    Manifests(Manifests),
+    Manifests(Box<Manifests>),
     /// Decides one AdmissionReview from a file or stdin and prints the answer; fails if it is refused.
     Review(Review),
 }
@@ -127,8 +130,14 @@ impl RegistrationArgs {
     }
 
     /// The registration of a webhook in this namespace; the CA bundle comes later.
-    pub fn registration(&self, own_namespace: &str) -> Registration {
-        Registration { target: self.target(), exempt: self.exempt(own_namespace), ca_bundle: None }
+    pub fn registration(&self, own_namespace: &str, policy: &PolicyArgs) -> Registration {
+        Registration {
+            target: self.target(),
+            exempt: self.exempt(own_namespace),
+            default_mode: policy.modes.default_mode,
+            release_account: policy.modes.release_account.clone(),
+            ca_bundle: None,
+        }
     }
 }
 
@@ -149,6 +158,9 @@ pub struct PolicyArgs {
     /// Image of the injected config sidecar.
     #[arg(long, env = "SIDECAR_IMAGE", default_value = "localhost/agent-ready/sidecar:local")]
     pub sidecar_image: String,
+    /// How namespaces treat pods that come before they are ready.
+    #[command(flatten)]
+    pub modes: ModeArgs,
 }
 
 impl PolicyArgs {
@@ -159,6 +171,8 @@ impl PolicyArgs {
             break_glass_group: self.break_glass_group.clone(),
             exempt_namespaces,
             sidecar_image: self.sidecar_image.clone(),
+            default_mode: self.modes.default_mode,
+            release_account: self.modes.release_account.clone(),
         }
     }
 }

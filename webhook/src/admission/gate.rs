@@ -6,6 +6,7 @@ use contract::names;
 
 use super::{
     answer::Verdict,
+    hold,
     policy::Policy,
     refusal::{Refusal, listed},
     review::Request,
@@ -36,6 +37,13 @@ pub struct Namespace {
     pub missing: Missing,
 }
 
+impl Namespace {
+    /// Whether it carries the label that opens the gate.
+    pub fn is_ready(&self) -> bool {
+        self.labels.get(names::GATE_LABEL).is_some_and(|value| value == names::GATE_OPEN)
+    }
+}
+
 /// What a baseline lacks, in words for users.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Missing {
@@ -52,30 +60,64 @@ impl Default for Missing {
 }
 
 /// How a namespace treats pods that come before it is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// Refuse them.
     Deny,
-    /// Let them in, but hold them until the namespace is ready. Refused as long as nothing can release them.
+    /// Let them in, but hold them until the namespace is ready.
     Hold,
     /// Let them in with a warning.
     Warn,
     /// Let them in with a line in the audit log.
     Audit,
     /// Not looked at.
+    #[value(skip)]
     Exempt,
 }
 
 impl Mode {
-    /// The mode that a namespace's label asks for. A value that is not known is the strict one.
-    pub fn of(labels: &BTreeMap<String, String>) -> Self {
-        match labels.get(names::MODE_LABEL).map(String::as_str) {
-            Some("hold") => Self::Hold,
-            Some("warn") => Self::Warn,
-            Some("audit") => Self::Audit,
-            Some("exempt") => Self::Exempt,
+    /// The mode that a namespace's label asks for, or `default` without the label. A value that is not known is the
+    /// strict one.
+    pub fn of(labels: &BTreeMap<String, String>, default: Self) -> Self {
+        labels.get(names::MODE_LABEL).map_or(default, |value| Self::named(value))
+    }
+
+    /// The mode of this name.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "hold" => Self::Hold,
+            "warn" => Self::Warn,
+            "audit" => Self::Audit,
+            "exempt" => Self::Exempt,
             _ => Self::Deny,
         }
+    }
+
+    /// Its name, as in the label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Hold => "hold",
+            Self::Warn => "warn",
+            Self::Audit => "audit",
+            Self::Exempt => "exempt",
+        }
+    }
+
+    /// Whether pods are let in and only told about.
+    pub fn only_reports(self) -> bool {
+        matches!(self, Self::Warn | Self::Audit)
+    }
+}
+
+/// Decides about the creation of a pod where the gate only reports: as [`decide`], but what is not known is let in.
+pub fn report(policy: &Policy, request: &Request<'_>, state: &NamespaceState) -> Verdict {
+    match state {
+        NamespaceState::Unknown(why) => Verdict::allow("unknown-state")
+            .annotate("unknown-state", Refusal::unknown_state(request.namespace(), why).message),
+        NamespaceState::Absent => Verdict::allow("no-namespace"),
+        // A namespace that has just been made strict is treated so.
+        NamespaceState::Found(_) => decide(policy, request, state),
     }
 }
 
@@ -94,12 +136,15 @@ pub fn decide(policy: &Policy, request: &Request<'_>, state: &NamespaceState) ->
             ),
         )),
         NamespaceState::Found(namespace) => {
-            if namespace.labels.get(names::GATE_LABEL).is_some_and(|value| value == names::GATE_OPEN) {
+            if namespace.is_ready() {
                 return Verdict::allow("ready");
             }
-            let refusal = not_ready(name, namespace);
-            match Mode::of(&namespace.labels) {
-                Mode::Deny | Mode::Hold => Verdict::refuse(refusal),
+            let why = why_not_ready(name, namespace);
+            let refusal = not_ready(name, namespace, &why);
+            match Mode::of(&namespace.labels, policy.default_mode) {
+                Mode::Deny => Verdict::refuse(refusal),
+                Mode::Hold if namespace.terminating => Verdict::refuse(refusal),
+                Mode::Hold => hold::admit(request, &why),
                 Mode::Warn => Verdict::allow("warned").warn(format!("Would be refused: {}", refusal.message)),
                 Mode::Audit => Verdict::allow("audited").annotate("would-refuse", refusal.message),
                 Mode::Exempt => Verdict::allow("exempt"),
@@ -108,7 +153,7 @@ pub fn decide(policy: &Policy, request: &Request<'_>, state: &NamespaceState) ->
     }
 }
 
-fn not_ready(name: &str, namespace: &Namespace) -> Refusal {
+fn not_ready(name: &str, namespace: &Namespace, why: &str) -> Refusal {
     if namespace.terminating {
         return Refusal::new(
             "terminating",
@@ -117,6 +162,11 @@ fn not_ready(name: &str, namespace: &Namespace) -> Refusal {
             ),
         );
     }
+    Refusal::new("not-ready", format!("The pod was not created: {why}"))
+}
+
+/// Why pods cannot start in this namespace yet, and what to do about it.
+fn why_not_ready(name: &str, namespace: &Namespace) -> String {
     let label = match namespace.labels.get(names::GATE_LABEL) {
         None => format!("it has no label {}={}", names::GATE_LABEL, names::GATE_OPEN),
         Some(value) => format!("its label {} is {value:?}, not {:?}", names::GATE_LABEL, names::GATE_OPEN),
@@ -139,12 +189,7 @@ fn not_ready(name: &str, namespace: &Namespace) -> Refusal {
         ),
         Missing::Parts(parts) => (format!("Missing or wrong in its baseline: {}.", listed(parts)), REMEDY),
     };
-    Refusal::new(
-        "not-ready",
-        format!(
-            "The pod was not created: namespace {name:?} is not proved isolated ({label}). {missing} To do: {remedy}"
-        ),
-    )
+    format!("namespace {name:?} is not proved isolated ({label}). {missing} To do: {remedy}")
 }
 
 const REMEDY: &str = "have the provisioner make the tenant (POST /api/organizations) and deploy into its namespace; if it \
@@ -207,7 +252,7 @@ mod tests {
     #[test]
     fn modes_differ_in_what_they_do_with_the_same_refusal() {
         let mode = |mode| verdict(&found(&[("agent-ready.io/gate", mode)], &["no quota"]));
-        for strict in ["deny", "hold", "nonsense", ""] {
+        for strict in ["deny", "nonsense", ""] {
             assert_eq!(mode(strict).reason, "not-ready", "{strict}");
         }
         let warned = mode("warn");
@@ -215,6 +260,30 @@ mod tests {
         let audited = mode("audit");
         assert!(audited.allowed() && audited.audit[0].1.contains("no quota"));
         assert_eq!(mode("exempt"), Verdict::allow("exempt"));
+        // A pod that nobody shows cannot be seen to carry the scheduling gate.
+        assert!(!mode("hold").allowed());
+    }
+
+    #[test]
+    fn the_default_mode_is_that_of_namespaces_without_the_label() {
+        let verdict = |default_mode, labels: &[(&str, &str)]| {
+            let policy = Policy { default_mode, ..Policy::new("image") };
+            decide(&policy, &request(), &found(labels, &[]))
+        };
+        assert_eq!(verdict(Mode::Audit, &[]).reason, "audited");
+        assert_eq!(verdict(Mode::Warn, &[]).reason, "warned");
+        for strict in ["deny", "typo"] {
+            assert_eq!(verdict(Mode::Audit, &[("agent-ready.io/gate", strict)]).reason, "not-ready");
+        }
+    }
+
+    #[test]
+    fn a_report_refuses_nothing_for_want_of_knowledge() {
+        let report = |state: &NamespaceState| report(&Policy::new("image"), &request(), state);
+        assert!(report(&NamespaceState::Unknown("no answer".into())).allowed());
+        assert!(report(&NamespaceState::Absent).allowed());
+        assert_eq!(report(&found(&[("agent-ready.io/gate", "warn")], &[])).reason, "warned");
+        assert!(!report(&found(&[("agent-ready.io/gate", "deny")], &[])).allowed(), "strict by now");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod gate;
+pub mod hold;
 pub mod inject;
 pub mod label_guard;
 pub mod metadata;

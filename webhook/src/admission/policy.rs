@@ -2,7 +2,7 @@
 
 use contract::names;
 
-use super::review::UserInfo;
+use super::{gate::Mode, review::UserInfo};
 
 /// Namespaces that the gate never looks at: the control plane's and our own. A gate that matched them would keep a
 /// stopped cluster from starting again.
@@ -20,6 +20,10 @@ pub struct Policy {
     pub exempt_namespaces: Vec<String>,
     /// Image of the config sidecar.
     pub sidecar_image: String,
+    /// Mode of namespaces whose label names none.
+    pub default_mode: Mode,
+    /// User name of the release controller.
+    pub release_account: String,
 }
 
 /// How a user stands to guarded keys.
@@ -41,6 +45,8 @@ impl Policy {
             break_glass_group: "agent-ready:break-glass".to_owned(),
             exempt_namespaces: EXEMPT_NAMESPACES.map(str::to_owned).to_vec(),
             sidecar_image: sidecar_image.into(),
+            default_mode: Mode::Deny,
+            release_account: format!("system:serviceaccount:{}:webhook", names::SYSTEM_NAMESPACE),
         }
     }
 

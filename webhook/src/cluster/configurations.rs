@@ -12,7 +12,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
 };
 
-use crate::admission::review::API_VERSION;
+use super::entries::{hold, pods};
+use crate::admission::{gate::Mode, review::API_VERSION};
 
 /// Name of the ValidatingWebhookConfiguration.
 pub const VALIDATING: &str = "agent-ready-gate";
@@ -78,6 +79,10 @@ pub struct Registration {
     pub target: Target,
     /// Namespaces that the gate never looks at, by name.
     pub exempt: Vec<String>,
+    /// Mode of namespaces whose label names none.
+    pub default_mode: Mode,
+    /// User name of the release controller.
+    pub release_account: String,
     /// The authority that signs the serving certificate, PEM.
     pub ca_bundle: Option<String>,
 }
@@ -98,16 +103,12 @@ impl Registration {
         ValidatingWebhookConfiguration {
             metadata: metadata(VALIDATING),
             webhooks: Some(vec![
+                pods::gate(entry(pods::GATE), self.not_exempt(), self.default_mode),
                 ValidatingWebhook {
-                    // The API server's own selector keeps the pods of ready namespaces from ever calling here.
-                    namespace_selector: Some(selector(vec![
-                        requirement(names::GATE_LABEL, "NotIn", &[names::GATE_OPEN]),
-                        requirement(names::MODE_LABEL, "NotIn", &["exempt"]),
-                        self.not_exempt(),
-                    ])),
-                    rules: Some(vec![rule(&["pods"], &["CREATE"], "Namespaced")]),
-                    ..entry("pods.gate.agent-ready.io")
+                    client_config: self.target.client_config("/report", self.ca_bundle.as_deref()),
+                    ..pods::report(entry(pods::REPORT), self.not_exempt(), self.default_mode)
                 },
+                hold::keep(entry(hold::NAME), &self.release_account),
                 ValidatingWebhook {
                     // Without a namespaceSelector: the API server would match it against the new labels, and let the
                     // change itself through. The condition keeps unrelated requests away, so that namespaces can be
@@ -127,26 +128,44 @@ impl Registration {
         }
     }
 
-    /// The injection. Pods start without the sidecar when nobody answers.
+    /// What is added to pods: the sidecar, without which they start when nobody answers, and the gate of hold mode.
     pub fn mutating(&self) -> MutatingWebhookConfiguration {
         MutatingWebhookConfiguration {
             metadata: metadata(MUTATING),
-            webhooks: Some(vec![MutatingWebhook {
-                admission_review_versions: review_versions(),
-                client_config: self.target.client_config("/mutate", self.ca_bundle.as_deref()),
-                failure_policy: Some("Ignore".to_owned()),
-                match_policy: Some("Equivalent".to_owned()),
-                name: "pods.inject.agent-ready.io".to_owned(),
-                namespace_selector: Some(selector(vec![
-                    requirement(names::INJECT_LABEL, "In", &["enabled"]),
-                    self.not_exempt(),
-                ])),
-                reinvocation_policy: Some("IfNeeded".to_owned()),
-                rules: Some(vec![rule(&["pods"], &["CREATE"], "Namespaced")]),
-                side_effects: "None".to_owned(),
-                timeout_seconds: Some(INJECTION_SECONDS),
-                ..MutatingWebhook::default()
-            }]),
+            webhooks: Some(vec![self.injection(), self.hold()]),
+        }
+    }
+
+    fn hold(&self) -> MutatingWebhook {
+        let base = MutatingWebhook {
+            admission_review_versions: review_versions(),
+            client_config: self.target.client_config("/hold", self.ca_bundle.as_deref()),
+            failure_policy: Some("Fail".to_owned()),
+            match_policy: Some("Equivalent".to_owned()),
+            name: hold::NAME.to_owned(),
+            side_effects: "None".to_owned(),
+            timeout_seconds: Some(VERDICT_SECONDS),
+            ..MutatingWebhook::default()
+        };
+        hold::add(base, self.not_exempt(), self.default_mode)
+    }
+
+    fn injection(&self) -> MutatingWebhook {
+        MutatingWebhook {
+            admission_review_versions: review_versions(),
+            client_config: self.target.client_config("/mutate", self.ca_bundle.as_deref()),
+            failure_policy: Some("Ignore".to_owned()),
+            match_policy: Some("Equivalent".to_owned()),
+            name: "pods.inject.agent-ready.io".to_owned(),
+            namespace_selector: Some(selector(vec![
+                requirement(names::INJECT_LABEL, "In", &["enabled"]),
+                self.not_exempt(),
+            ])),
+            reinvocation_policy: Some("IfNeeded".to_owned()),
+            rules: Some(vec![rule(&["pods"], &["CREATE"], "Namespaced")]),
+            side_effects: "None".to_owned(),
+            timeout_seconds: Some(INJECTION_SECONDS),
+            ..MutatingWebhook::default()
         }
     }
 
@@ -199,7 +218,7 @@ fn review_versions() -> Vec<String> {
     API_VERSION.rsplit('/').take(1).map(str::to_owned).collect()
 }
 
-fn rule(resources: &[&str], operations: &[&str], scope: &str) -> RuleWithOperations {
+pub(super) fn rule(resources: &[&str], operations: &[&str], scope: &str) -> RuleWithOperations {
     let owned = |items: &[&str]| Some(items.iter().map(|item| (*item).to_owned()).collect());
     RuleWithOperations {
         api_groups: owned(&[""]),
@@ -212,6 +231,10 @@ fn rule(resources: &[&str], operations: &[&str], scope: &str) -> RuleWithOperati
 
 pub(super) fn selector(requirements: Vec<LabelSelectorRequirement>) -> LabelSelector {
     LabelSelector { match_expressions: Some(requirements), match_labels: None }
+}
+
+pub(super) fn exists(key: &str) -> LabelSelectorRequirement {
+    LabelSelectorRequirement { key: key.to_owned(), operator: "Exists".to_owned(), values: None }
 }
 
 pub(super) fn requirement(key: &str, operator: &str, values: &[&str]) -> LabelSelectorRequirement {
@@ -231,6 +254,8 @@ mod tests {
         Registration {
             target,
             exempt: Policy::new("image").exempt_namespaces,
+            default_mode: Mode::Deny,
+            release_account: Policy::new("image").release_account,
             ca_bundle: Some("PEM".to_owned()),
         }
     }
@@ -255,16 +280,51 @@ mod tests {
     }
 
     #[test]
-    fn every_verdict_fails_closed_and_the_injection_open() {
+    fn every_verdict_fails_closed_and_reports_and_the_injection_open() {
         let registration = registration(Target::Url("https://a".to_owned()));
         for entry in registration.validating().webhooks.unwrap() {
-            assert_eq!(entry.failure_policy.as_deref(), Some("Fail"), "{}", entry.name);
+            let policy = if entry.name == pods::REPORT { "Ignore" } else { "Fail" };
+            assert_eq!(entry.failure_policy.as_deref(), Some(policy), "{}", entry.name);
             assert_eq!(entry.object_selector, None, "{}", entry.name);
         }
-        let injection = &registration.mutating().webhooks.unwrap()[0];
-        assert_eq!(
-            (injection.failure_policy.as_deref(), injection.timeout_seconds),
-            (Some("Ignore"), Some(1))
-        );
+        let mutating = registration.mutating().webhooks.unwrap();
+        let policies: Vec<_> = mutating
+            .iter()
+            .map(|entry| (entry.failure_policy.as_deref().unwrap(), entry.timeout_seconds.unwrap()))
+            .collect();
+        assert_eq!(policies, [("Ignore", 1), ("Fail", 5)]);
+    }
+
+    #[test]
+    fn every_namespace_is_asked_about_by_one_entry_at_least_and_a_lenient_one_cannot_block() {
+        let modes =
+            [None, Some("deny"), Some("hold"), Some("warn"), Some("audit"), Some("exempt"), Some("typo")];
+        for default_mode in [Mode::Deny, Mode::Hold, Mode::Warn, Mode::Audit] {
+            let registration =
+                Registration { default_mode, ..registration(Target::Url("https://a".to_owned())) };
+            let webhooks = registration.validating().webhooks.unwrap();
+            let asks = |entry: &str, mode: Option<&str>| {
+                let entry = webhooks.iter().find(|webhook| webhook.name == entry).unwrap();
+                let terms = entry.namespace_selector.clone().unwrap().match_expressions.unwrap();
+                terms.iter().filter(|term| term.key == names::MODE_LABEL).all(|term| {
+                    let named =
+                        mode.is_some_and(|mode| term.values.iter().flatten().any(|value| value == mode));
+                    match term.operator.as_str() {
+                        "In" => named,
+                        "NotIn" => !named,
+                        _ => mode.is_some(),
+                    }
+                })
+            };
+            for mode in modes {
+                let means = mode.map_or(default_mode, Mode::named);
+                let strict = matches!(means, Mode::Deny | Mode::Hold);
+                assert_eq!(asks(pods::GATE, mode), strict, "{default_mode:?}, {mode:?}");
+                // A value that nobody knows may be asked about twice.
+                if mode != Some("typo") {
+                    assert_eq!(asks(pods::REPORT, mode), means.only_reports(), "{default_mode:?}, {mode:?}");
+                }
+            }
+        }
     }
 }

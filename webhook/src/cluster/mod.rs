@@ -3,6 +3,7 @@
 pub mod cel;
 pub mod certificates;
 pub mod configurations;
+pub mod entries;
 #[cfg(test)]
 mod fake;
 pub mod live;

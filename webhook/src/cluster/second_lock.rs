@@ -13,9 +13,9 @@ use k8s_openapi::{
 
 use super::{
     cel,
-    configurations::{guarded_keys_change, metadata, requirement, selector},
+    configurations::{exists, guarded_keys_change, metadata, requirement, selector},
 };
-use crate::admission::policy::Policy;
+use crate::admission::{gate::Mode, policy::Policy};
 
 /// Name of the policy on pods, and what its bindings' names begin with.
 pub const PODS: &str = "agent-ready-lock-pods";
@@ -32,8 +32,6 @@ const ITSELF: &str = "This is the gate's second lock, a policy of the API server
 pub struct SecondLock {
     /// Who may do what.
     pub policy: Policy,
-    /// The webhook's own user name, which alone releases held pods.
-    pub own_user: String,
 }
 
 /// A policy and where it acts.
@@ -53,6 +51,7 @@ impl SecondLock {
 
     /// G1 and G2: pods of namespaces that are neither ready nor exempt.
     fn pods(&self) -> Lock {
+        let default = self.policy.default_mode;
         let gated = selector(vec![
             requirement(names::GATE_LABEL, "NotIn", &[names::GATE_OPEN]),
             requirement(names::MODE_LABEL, "NotIn", &["exempt"]),
@@ -66,7 +65,7 @@ impl SecondLock {
             }),
             variables: Some(variables([
                 ("ready", label(names::GATE_LABEL)),
-                ("mode", format!("{}.orValue('deny')", label(names::MODE_LABEL))),
+                ("mode", format!("{}.orValue('{}')", label(names::MODE_LABEL), default.name())),
                 ("held", carries_hold_gate("object")),
             ])),
             validations: Some(vec![Validation {
@@ -82,12 +81,26 @@ impl SecondLock {
             binding(PODS, &format!("{PODS}-{name}"), Some(selector(requirements)), action)
         };
         let mode = |operator: &str, values: &[&str]| requirement(names::MODE_LABEL, operator, values);
+        let mut deny = vec![mode("NotIn", &["warn", "audit"])];
+        if default.only_reports() {
+            deny.push(exists(names::MODE_LABEL));
+        }
+        // Namespaces without the label are in each `NotIn`.
+        let others =
+            |own: Mode| ["deny", "hold", "warn", "audit"].into_iter().filter(move |name| *name != own.name());
+        let only = |own: Mode| {
+            if default == own {
+                mode("NotIn", &others(own).collect::<Vec<_>>())
+            } else {
+                mode("In", &[own.name()])
+            }
+        };
         Lock {
             policy: policy(PODS, spec),
             bindings: vec![
-                binding("deny", vec![mode("NotIn", &["warn", "audit"])], "Deny"),
-                binding("warn", vec![mode("In", &["warn"])], "Warn"),
-                binding("audit", vec![mode("In", &["audit"])], "Audit"),
+                binding("deny", deny, "Deny"),
+                binding("warn", vec![only(Mode::Warn)], "Warn"),
+                binding("audit", vec![only(Mode::Audit)], "Audit"),
             ],
         }
     }
@@ -163,7 +176,7 @@ impl SecondLock {
                 "The pod was not changed: its scheduling gate {} holds it until its namespace is proved isolated, and is \
                  taken away only by {}; you are \"",
                 names::HOLD_GATE,
-                self.own_user,
+                self.policy.release_account,
             )),
             cel::string(&format!(
                 "\". {ITSELF}. To do: wait until the namespace is ready; the pod is released within a second."
@@ -176,7 +189,10 @@ impl SecondLock {
             }),
             match_conditions: Some(condition("hold-ends", released)),
             validations: Some(vec![Validation {
-                expression: format!("request.userInfo.username == {}", cel::string(&self.own_user)),
+                expression: format!(
+                    "request.userInfo.username == {}",
+                    cel::string(&self.policy.release_account)
+                ),
                 message: None,
                 message_expression: Some(message),
                 reason: Some("Forbidden".to_owned()),
@@ -303,7 +319,7 @@ mod tests {
     use super::*;
 
     fn lock() -> SecondLock {
-        SecondLock { policy: Policy::new("image"), own_user: "system:serviceaccount:ns:webhook".to_owned() }
+        SecondLock { policy: Policy::new("image") }
     }
 
     #[test]
@@ -314,6 +330,13 @@ mod tests {
         insta::assert_yaml_snapshot!("pods_bindings", pods.bindings);
         insta::assert_yaml_snapshot!("namespaces", namespaces.policy);
         insta::assert_yaml_snapshot!("held", held.policy);
+    }
+
+    #[test]
+    fn with_a_lenient_default_only_labelled_namespaces_are_refused() {
+        let policy = Policy { default_mode: Mode::Audit, ..Policy::new("image") };
+        let locks = SecondLock { policy }.locks();
+        insta::assert_yaml_snapshot!("pods_bindings_audit", locks[0].bindings);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     admission::{
         answer::Verdict,
-        gate, inject, label_guard,
+        gate, hold, inject, label_guard,
         label_guard::GuardVerdict,
         metadata,
         policy::Policy,
@@ -20,8 +20,12 @@ use crate::{
 pub enum Endpoint {
     /// `/validate`
     Validate,
-    /// `/mutate`
+    /// `/report`: as `/validate` for pods, where the gate only reports
+    Report,
+    /// `/mutate`: the injection
     Mutate,
+    /// `/hold`: the scheduling gate
+    Hold,
 }
 
 impl Endpoint {
@@ -29,7 +33,9 @@ impl Endpoint {
     pub fn name(self) -> &'static str {
         match self {
             Self::Validate => "validate",
+            Self::Report => "report",
             Self::Mutate => "mutate",
+            Self::Hold => "hold",
         }
     }
 }
@@ -53,10 +59,13 @@ impl Decider {
             (Endpoint::Mutate, Operation::Create, "") if request.is_core("pods") => {
                 inject::decide(&self.policy, request)
             }
-            (Endpoint::Validate, Operation::Create, "") if request.is_core("pods") => self.pod(request).await,
-            // A change starts no pod; nothing of the gate depends on it while no pod is held.
+            (Endpoint::Validate | Endpoint::Report | Endpoint::Hold, Operation::Create, "")
+                if request.is_core("pods") =>
+            {
+                self.pod(endpoint, request).await
+            }
             (Endpoint::Validate, Operation::Update, "") if request.is_core("pods") => {
-                Verdict::allow("update")
+                hold::keep(&self.policy, request)
             }
             (Endpoint::Validate, Operation::Create | Operation::Update, "" | "status" | "finalize")
                 if request.is_core("namespaces") =>
@@ -67,7 +76,7 @@ impl Decider {
         }
     }
 
-    async fn pod(&self, request: &Request<'_>) -> Verdict {
+    async fn pod(&self, endpoint: Endpoint, request: &Request<'_>) -> Verdict {
         if request.namespace().is_empty() {
             return Verdict::refuse(Refusal::unreadable("pod", "the request names no namespace"));
         }
@@ -75,7 +84,11 @@ impl Decider {
             return Verdict::allow("exempt");
         }
         let state = self.facts.namespace(request.namespace()).await;
-        gate::decide(&self.policy, request, &state)
+        match endpoint {
+            Endpoint::Report => gate::report(&self.policy, request, &state),
+            Endpoint::Hold => hold::add(&self.policy, request, &state),
+            Endpoint::Validate | Endpoint::Mutate => gate::decide(&self.policy, request, &state),
+        }
     }
 
     async fn namespace(&self, request: &Request<'_>) -> Verdict {

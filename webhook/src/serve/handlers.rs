@@ -58,6 +58,8 @@ impl App {
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/validate", post(|state, request| respond(state, Endpoint::Validate, request)))
+        .route("/report", post(|state, request| respond(state, Endpoint::Report, request)))
+        .route("/hold", post(|state, request| respond(state, Endpoint::Hold, request)))
         .route("/mutate", post(|state, request| respond(state, Endpoint::Mutate, request)))
         .merge(health())
         .with_state(app)
