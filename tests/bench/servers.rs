@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use webhook::admission::gate::{Missing, Namespace, NamespaceState};
 use webhook::admission::policy::Policy;
 use webhook::facts::{Facts, NamespaceKeys};
+use webhook::readiness::Readiness;
 use webhook::serve::{
     decide::Decider,
     handlers::App,
@@ -60,7 +61,10 @@ pub fn run(kind: &str, address: SocketAddr, folder: &Path) -> Result<()> {
             let decider = Decider::new(Policy::new("image"), Arc::new(InHand::unready()));
             let mut registry = metrics::registry();
             let reviews = Metrics::register(&mut registry);
-            let (app, certificate) = (App::new(decider, reviews, registry), server::Certificate::new(config));
+            let (app, certificate) = (
+                App::new(decider, reviews, registry, Readiness::default()),
+                server::Certificate::new(config),
+            );
             server::serve(listener, certificate, app, CancellationToken::new()).await?;
         }
         Ok(())

@@ -13,6 +13,7 @@ pub mod host;
 pub mod http;
 pub mod images;
 pub mod kubectl;
+pub mod load;
 pub mod namespace;
 pub mod pki;
 pub mod platform;

@@ -265,6 +265,8 @@ async fn the_webhook_writes_nothing_but_its_own_objects() -> Result<()> {
         run("patch validatingwebhookconfiguration another --type=merge -p {}"),
         run("delete validatingadmissionpolicybinding agent-ready-provisioner"),
         run("get pod coredns -n kube-system"),
+        run("delete clusterrole agent-ready-webhook"),
+        run("patch clusterrole agent-ready-webhook --type=merge -p {}"),
         run("create token provisioner -n agent-ready-system"),
     ];
     for attempt in &attempts {

@@ -8,6 +8,7 @@ pub mod facts;
 pub mod jitter;
 pub mod manifests;
 pub mod offline;
+pub mod readiness;
 pub mod run;
 pub mod serve;
 pub mod settings;

@@ -5,21 +5,22 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use kube::Client;
 use runtime::{backoff::Backoff, shutdown};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{
         certificates::Store,
-        configurations::Registration,
+        keeper::{self, Keeper},
         live::Live,
         material::Material,
-        registration,
+        registration::Registrar,
         shared::Shared,
         store::{self, Stores},
     },
     jitter::jitter,
     manifests, offline,
+    readiness::Readiness,
     serve::{
         decide::Decider,
         handlers::App,
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 async fn serve(settings: Serve) -> anyhow::Result<()> {
     let stop = shutdown::signal();
+    let drain_delay = settings.drain_delay();
     let client = Client::try_default().await.context("no way to the API server")?;
     let registration = settings.registration.registration(&settings.namespace, &settings.policy);
     let policy = settings.policy.policy(registration.exempt.clone());
@@ -52,31 +54,44 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let reviews = Metrics::register(&mut registry);
     let stores = Stores::default();
     store::register(&stores, &mut registry);
-    let app = App::new(decider, reviews, registry);
+    let keeping = keeper::Metrics::register(&mut registry);
+    let readiness = Readiness::default();
+    let part = readiness.part("certificates and registration", keeper::AGE_MAX);
+    let watched = stores.clone();
+    readiness.check("watches", move || watched.usable());
+    let app = App::new(decider, reviews, registry, readiness.clone());
 
+    let ending = CancellationToken::new();
     let plain = TcpListener::bind(settings.plain_listen).await.context("plain listener")?;
-    let plain = tokio::spawn(server::serve_plain(plain, app.clone(), stop.clone()));
+    let plain = tokio::spawn(server::serve_plain(plain, app.clone(), ending.clone()));
 
     let names = registration.target.server_names();
-    let secret = Store::new(client.clone(), &settings.namespace, &settings.cert_secret, names);
+    let server_name = names.first().context("the webhook's URL has no host")?.clone();
+    let secret = settings.certificates.store(client.clone(), &settings.namespace, names);
     let Some(material) = certificates(&secret, &stop).await else { return Ok(()) };
     let certificate = Certificate::new(tls::server_config(&material.certificate, &material.key)?);
-    app.metrics().certificate_ends(material.ends_at());
     let listener = std::net::TcpListener::bind(settings.listen).context("HTTPS listener")?;
-    let address = listener.local_addr()?;
-    let ending = CancellationToken::new();
+    let address = loopback(listener.local_addr()?);
     let https = tokio::spawn(server::serve(listener, certificate.clone(), app.clone(), ending.clone()));
 
-    let (sender, receiver) = watch::channel(material);
+    let installation = settings.installation.installation(&settings.namespace);
+    let revision = settings.installation.revision(&client, &settings.namespace).await;
+    let registrar = Registrar::new(client.clone(), registration, installation, revision)?;
+    let keeper =
+        Keeper { store: secret, registrar, certificate, address, server_name, part, metrics: keeping };
+    let changed = Arc::new(Notify::new());
+    let certificates = settings.certificates.cert_secret;
+    let keeper = tokio::spawn(keeper.run(material, Arc::clone(&changed)));
     let parts = [
-        tokio::spawn(secret.follow(sender)),
-        tokio::spawn(stores.clone().follow(client.clone())),
-        tokio::spawn(register(client, registration, receiver, certificate, app.clone(), loopback(address))),
+        tokio::spawn(keeper::watch(client.clone(), settings.namespace, certificates, changed)),
+        tokio::spawn(stores.clone().follow(client)),
     ];
     stop.cancelled().await;
+    // A replica that ends writes nothing more: those that stay may have other settings.
+    keeper.abort();
     // Not ready first: the endpoint must be gone from the Service before connections are refused.
-    app.set_ready(false);
-    tokio::time::sleep(settings.drain_delay()).await;
+    readiness.end();
+    tokio::time::sleep(drain_delay).await;
     ending.cancel();
     https.await??;
     plain.await??;
@@ -90,7 +105,7 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
 async fn certificates(store: &Store, stop: &CancellationToken) -> Option<Material> {
     let mut backoff = Backoff::default();
     loop {
-        match store.ensure().await {
+        match store.ensure(None).await {
             Ok(material) => return Some(material),
             Err(error) => tracing::warn!(%error, "no certificates yet"),
         }
@@ -99,50 +114,6 @@ async fn certificates(store: &Store, stop: &CancellationToken) -> Option<Materia
             () = tokio::time::sleep(backoff.next(jitter())) => {}
         }
     }
-}
-
-/// Serves each new certificate, and registers with its authority once the own listener has passed the test.
-async fn register(
-    client: Client,
-    mut registration: Registration,
-    mut current: watch::Receiver<Material>,
-    certificate: Certificate,
-    app: App,
-    address: SocketAddr,
-) {
-    let mut backoff = Backoff::default();
-    loop {
-        let material = current.borrow_and_update().clone();
-        match register_once(&client, &mut registration, &material, &certificate, address).await {
-            Ok(()) => {
-                backoff.reset();
-                app.metrics().certificate_ends(material.ends_at());
-                app.set_ready(true);
-                tracing::info!(address = ?registration.target, "registered");
-                if current.changed().await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "not registered");
-                tokio::time::sleep(backoff.next(jitter())).await;
-            }
-        }
-    }
-}
-
-async fn register_once(
-    client: &Client,
-    registration: &mut Registration,
-    material: &Material,
-    certificate: &Certificate,
-    address: SocketAddr,
-) -> anyhow::Result<()> {
-    certificate.replace(tls::server_config(&material.certificate, &material.key)?);
-    let name = registration.target.server_names().into_iter().next().context("no server name")?;
-    tls::self_test(address, &name, &material.ca).await.context("the own listener failed the test")?;
-    registration.ca_bundle = Some(material.ca.clone());
-    registration::apply(client, registration).await.context("writing the webhook configurations")
 }
 
 /// Where the own listener answers from inside.

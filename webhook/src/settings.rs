@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::names;
 pub use modes::ModeArgs;
 
+mod lifecycle;
+
+pub use lifecycle::{CertificateArgs, InstallationArgs};
+
 use crate::{
     admission::policy::Policy,
     cluster::configurations::{Registration, Target},
@@ -45,15 +49,18 @@ pub struct Serve {
     /// Namespace of the webhook itself, for its Secret.
     #[arg(long, env = "NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
     pub namespace: String,
-    /// Secret with the certificate authority and the serving certificate; made if it is not there.
-    #[arg(long, env = "CERT_SECRET", default_value = "webhook-tls")]
-    pub cert_secret: String,
+    /// Where the certificates come from.
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
     /// Seconds between SIGTERM and the end of accepting, so that the API server sees the endpoint go first.
     #[arg(long, env = "DRAIN_DELAY_SECONDS", default_value_t = 3)]
     pub drain_delay_seconds: u64,
     /// How the API server reaches the webhook.
     #[command(flatten)]
     pub registration: RegistrationArgs,
+    /// For how long, and as which rollout, the registration is looked after.
+    #[command(flatten)]
+    pub installation: InstallationArgs,
     /// Who may do what.
     #[command(flatten)]
     pub policy: PolicyArgs,

@@ -24,6 +24,9 @@ const VERDICT_SECONDS: i32 = 5;
 /// Seconds that it waits for an injection, which needs no read.
 const INJECTION_SECONDS: i32 = 1;
 
+/// Asks AKS not to add selector terms of its own to the entries; those that it adds all the same are tolerated.
+const NOT_ENFORCED: &str = "admissions.enforcer/disabled";
+
 /// Where the API server finds the webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -101,7 +104,7 @@ impl Registration {
             ..ValidatingWebhook::default()
         };
         ValidatingWebhookConfiguration {
-            metadata: metadata(VALIDATING),
+            metadata: registered(VALIDATING),
             webhooks: Some(vec![
                 pods::gate(entry(pods::GATE), self.not_exempt(), self.default_mode),
                 ValidatingWebhook {
@@ -131,7 +134,7 @@ impl Registration {
     /// What is added to pods: the sidecar, without which they start when nobody answers, and the gate of hold mode.
     pub fn mutating(&self) -> MutatingWebhookConfiguration {
         MutatingWebhookConfiguration {
-            metadata: metadata(MUTATING),
+            metadata: registered(MUTATING),
             webhooks: Some(vec![self.injection(), self.hold()]),
         }
     }
@@ -203,6 +206,11 @@ pub(super) fn guarded_keys_change() -> String {
         );
     }
     expression
+}
+
+/// Metadata of what is registered.
+fn registered(name: &str) -> ObjectMeta {
+    ObjectMeta { annotations: Some([(NOT_ENFORCED.to_owned(), "true".to_owned())].into()), ..metadata(name) }
 }
 
 pub(super) fn metadata(name: &str) -> ObjectMeta {

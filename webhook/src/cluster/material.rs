@@ -8,19 +8,22 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use time::{Duration, OffsetDateTime};
-use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
+use x509_parser::{extensions::GeneralName, pem::Pem};
 
-/// Life of the authority. Its rotation needs both authorities in the bundle for a while.
-const CA_LIFE: Duration = Duration::days(3650);
-/// Life of a serving certificate; renewed after two thirds of it.
-const LEAF_LIFE: Duration = Duration::days(90);
-/// Clocks of the API server's hosts may be this much behind.
+/// Clocks of the API server's hosts may be this much behind; of a short life a tenth.
 const CLOCK_SKEW: Duration = Duration::minutes(10);
+
+const PEM_END: &str = "-----END CERTIFICATE-----";
+/// Authorities that are trusted at once.
+const BUNDLE_MAX: usize = 4;
 
 const CA: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+const BUNDLE: &str = "ca-bundle.crt";
+const NEXT_CA: &str = "next-ca.crt";
+const NEXT_CA_KEY: &str = "next-ca.key";
 
 /// Why certificates cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -33,20 +36,48 @@ pub enum MaterialError {
     Missing(&'static str),
 }
 
-/// An authority with its key, and a serving certificate with its key; all PEM. No `Debug`: it holds keys.
+/// How long certificates live, and how long each stage of an authority's rotation lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct Lives {
+    /// Of the authority.
+    pub authority: Duration,
+    /// Of the serving certificate.
+    pub leaf: Duration,
+    /// From one stage of a rotation to the next: within it every replica and every API server has followed.
+    pub overlap: Duration,
+}
+
+impl Default for Lives {
+    fn default() -> Self {
+        Self { authority: Duration::days(3650), leaf: Duration::days(90), overlap: Duration::hours(1) }
+    }
+}
+
+/// An authority: its certificate and its key, PEM. No `Debug`: it holds a key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The certificate.
+    pub certificate: String,
+    pub(super) key: String,
+}
+
+/// What is served, and what signs it; all PEM. No `Debug`: it holds keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Material {
-    /// The authority's certificate: the `caBundle`.
-    pub ca: String,
-    ca_key: String,
-    /// The serving certificate.
+    /// The authority that signed the serving certificate. Its key is empty where another program signs.
+    pub authority: Authority,
+    /// The authority that will sign the next one; the bundle has it already.
+    pub next: Option<Authority>,
+    /// The `caBundle`: every authority whose certificates may be met.
+    pub bundle: String,
+    /// The serving certificate, and what is between it and its authority.
     pub certificate: String,
     /// The serving certificate's key.
     pub key: String,
 }
 
 /// What a certificate says of itself.
-struct Facts {
+pub(super) struct Facts {
     names: Vec<String>,
     subject: Vec<u8>,
     issuer: Vec<u8>,
@@ -55,88 +86,152 @@ struct Facts {
     not_after: i64,
 }
 
-impl Material {
-    /// A new authority and a serving certificate for these names.
-    pub fn make(names: &[String], now: OffsetDateTime) -> Result<Self, MaterialError> {
-        let ca_key = KeyPair::generate()?;
+impl Authority {
+    /// A new one.
+    pub fn make(life: Duration, now: OffsetDateTime) -> Result<Self, MaterialError> {
+        let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         // The time tells two authorities apart in a bundle.
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("agent-ready webhook {}", now.unix_timestamp()));
+        let made = now.unix_timestamp_nanos() / 1_000_000;
+        params.distinguished_name.push(DnType::CommonName, format!("agent-ready webhook {made}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        (params.not_before, params.not_after) = (now - CLOCK_SKEW, now + CA_LIFE);
-        let ca = params.self_signed(&ca_key)?.pem();
-        Self::sign(ca, ca_key.serialize_pem(), names, now)
+        (params.not_before, params.not_after) = (now - skew(life), now + life);
+        Ok(Self { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
+    }
+
+    /// Whether it can sign: valid, with its own key.
+    pub fn signs(&self, now: OffsetDateTime) -> bool {
+        read(&self.certificate).is_some_and(|facts| facts.valid(now) && facts.has_key(&self.key))
+    }
+
+    /// Whether it is at least this old.
+    pub fn older_than(&self, age: Duration, lives: &Lives, now: OffsetDateTime) -> bool {
+        older(&self.certificate, age, lives.authority, now)
+    }
+
+    /// Whether a third of its life or less is left.
+    pub fn due(&self, now: OffsetDateTime) -> bool {
+        read(&self.certificate).is_none_or(|facts| now.unix_timestamp() >= facts.renewal())
+    }
+}
+
+impl Material {
+    /// A serving certificate of a new authority, for these names. What `trusted` has stays in the bundle.
+    pub fn make(
+        names: &[String],
+        lives: &Lives,
+        trusted: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<Self, MaterialError> {
+        let authority = Authority::make(lives.authority, now)?;
+        let bundle = bundle(&authority.certificate, trusted.unwrap_or_default());
+        Self::sign(authority, bundle, names, lives, now)
     }
 
     /// A new serving certificate of the same authority, for these names beside those of the present one.
-    pub fn renew(&self, names: &[String], now: OffsetDateTime) -> Result<Self, MaterialError> {
+    pub fn renew(&self, names: &[String], lives: &Lives, now: OffsetDateTime) -> Result<Self, MaterialError> {
+        let signed =
+            Self::sign(self.authority.clone(), self.bundle.clone(), &self.all_names(names), lives, now)?;
+        Ok(Self { next: self.next.clone(), ..signed })
+    }
+
+    /// A serving certificate of the next authority, whose predecessor stays in the bundle.
+    pub fn promote(
+        &self,
+        next: &Authority,
+        names: &[String],
+        lives: &Lives,
+        now: OffsetDateTime,
+    ) -> Result<Self, MaterialError> {
+        Self::sign(next.clone(), self.bundle.clone(), &self.all_names(names), lives, now)
+    }
+
+    fn all_names(&self, names: &[String]) -> Vec<String> {
         let mut all = read(&self.certificate).map(|facts| facts.names).unwrap_or_default();
         all.extend(names.iter().cloned());
         all.sort();
         all.dedup();
-        Self::sign(self.ca.clone(), self.ca_key.clone(), &all, now)
+        all
     }
 
     fn sign(
-        ca: String,
-        ca_key: String,
+        authority: Authority,
+        bundle: String,
         names: &[String],
+        lives: &Lives,
         now: OffsetDateTime,
     ) -> Result<Self, MaterialError> {
-        let issuer = Issuer::from_ca_cert_pem(&ca, KeyPair::from_pem(&ca_key)?)?;
+        let issuer = Issuer::from_ca_cert_pem(&authority.certificate, KeyPair::from_pem(&authority.key)?)?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.to_vec())?;
         params.distinguished_name.push(DnType::CommonName, "agent-ready webhook");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        (params.not_before, params.not_after) = (now - CLOCK_SKEW, now + LEAF_LIFE);
+        let end = ends_at(&authority.certificate);
+        let end = OffsetDateTime::from_unix_timestamp(end).unwrap_or(now + lives.leaf);
+        (params.not_before, params.not_after) = (now - skew(lives.leaf), (now + lives.leaf).min(end));
         let certificate = params.signed_by(&key, &issuer)?.pem();
         drop(issuer);
-        Ok(Self { ca, ca_key, certificate, key: key.serialize_pem() })
+        Ok(Self { authority, next: None, bundle, certificate, key: key.serialize_pem() })
     }
 
-    /// Whether the authority can still sign a serving certificate for its whole life.
-    pub fn authority_lasts(&self, now: OffsetDateTime) -> bool {
-        read(&self.ca).is_some_and(|facts| {
-            (now + LEAF_LIFE).unix_timestamp() < facts.not_after && facts.has_key(&self.ca_key)
-        })
-    }
-
-    /// Whether the serving certificate is of this authority, has all these names and its key, and is in the first two
-    /// thirds of its life.
+    /// Whether the serving certificate is valid, of this authority, for all these names and its key.
     pub fn serves(&self, names: &[String], now: OffsetDateTime) -> bool {
-        let (Some(leaf), Some(ca)) = (read(&self.certificate), read(&self.ca)) else { return false };
-        let renewal = leaf.not_before + (leaf.not_after - leaf.not_before) / 3 * 2;
-        (leaf.not_before..renewal).contains(&now.unix_timestamp())
+        let (Some(leaf), Some(ca)) = (read(&self.certificate), read(&self.authority.certificate)) else {
+            return false;
+        };
+        leaf.valid(now)
             && leaf.issuer == ca.subject
             && leaf.has_key(&self.key)
             && names.iter().all(|name| leaf.names.contains(name))
     }
 
-    /// When the serving certificate ends, in seconds since 1970.
-    pub fn ends_at(&self) -> i64 {
-        read(&self.certificate).map_or(0, |facts| facts.not_after)
+    /// Whether a third of the serving certificate's life or less is left.
+    pub fn leaf_due(&self, now: OffsetDateTime) -> bool {
+        read(&self.certificate).is_none_or(|facts| now.unix_timestamp() >= facts.renewal())
     }
 
-    /// Reads the data of a Secret. A broken serving certificate is left to [`Self::serves`]: the authority outlives it.
+    /// Whether the serving certificate is at least this old.
+    pub fn leaf_older_than(&self, age: Duration, lives: &Lives, now: OffsetDateTime) -> bool {
+        older(&self.certificate, age, lives.leaf, now)
+    }
+
+    /// Reads the data of a Secret. A broken serving certificate is left to [`Self::serves`], a lost key of the authority to
+    /// [`Authority::signs`]: the authority outlives them.
     pub fn from_secret(data: &BTreeMap<String, ByteString>) -> Result<Self, MaterialError> {
-        let text = |key: &'static str| match data.get(key).map(|bytes| String::from_utf8(bytes.0.clone())) {
-            Some(Ok(text)) => Ok(text),
-            _ if key == CERTIFICATE || key == KEY => Ok(String::new()),
-            _ => Err(MaterialError::Missing(key)),
+        let text = |key: &str| {
+            data.get(key).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok()).unwrap_or_default()
         };
-        Ok(Self { ca: text(CA)?, ca_key: text(CA_KEY)?, certificate: text(CERTIFICATE)?, key: text(KEY)? })
+        let certificate = text(CA);
+        if read(&certificate).is_none() {
+            return Err(MaterialError::Missing(CA));
+        }
+        let next = Authority { certificate: text(NEXT_CA), key: text(NEXT_CA_KEY) };
+        let next = read(&next.certificate).is_some().then_some(next);
+        let mut bundle = text(BUNDLE);
+        for authority in next.iter().map(|next| &next.certificate).chain([&certificate]) {
+            if !contains(&bundle, authority) {
+                bundle = self::bundle(authority, &bundle);
+            }
+        }
+        let authority = Authority { certificate, key: text(CA_KEY) };
+        Ok(Self { authority, next, bundle, certificate: text(CERTIFICATE), key: text(KEY) })
     }
 
     /// The data of a Secret.
     pub fn to_secret(&self) -> BTreeMap<String, ByteString> {
-        [(CA, &self.ca), (CA_KEY, &self.ca_key), (CERTIFICATE, &self.certificate), (KEY, &self.key)]
-            .map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())))
-            .into()
+        let next = self.next.iter().flat_map(|next| [(NEXT_CA, &next.certificate), (NEXT_CA_KEY, &next.key)]);
+        let fixed = [
+            (CA, &self.authority.certificate),
+            (CA_KEY, &self.authority.key),
+            (CERTIFICATE, &self.certificate),
+            (KEY, &self.key),
+            (BUNDLE, &self.bundle),
+        ];
+        let data = fixed.into_iter().chain(next);
+        data.map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes()))).collect()
     }
 }
 
@@ -144,10 +239,62 @@ impl Facts {
     fn has_key(&self, pem: &str) -> bool {
         KeyPair::from_pem(pem).is_ok_and(|key| key.public_key_raw() == self.public_key)
     }
+
+    fn valid(&self, now: OffsetDateTime) -> bool {
+        (self.not_before..self.not_after).contains(&now.unix_timestamp())
+    }
+
+    /// When two thirds of the life are over.
+    fn renewal(&self) -> i64 {
+        self.not_before + (self.not_after - self.not_before) / 3 * 2
+    }
+}
+
+/// The certificate before those of `older`, [`BUNDLE_MAX`] in all.
+pub fn bundle(certificate: &str, older: &str) -> String {
+    let older =
+        older.split_inclusive(PEM_END).filter(|pem| pem.contains("BEGIN") && !contains(certificate, pem));
+    let older = older.take(BUNDLE_MAX - 1).map(|pem| pem.trim().to_owned() + "\n");
+    older.fold(certificate.to_owned(), |bundle, pem| bundle + &pem)
+}
+
+/// Whether a bundle has this certificate.
+pub fn contains(bundle: &str, certificate: &str) -> bool {
+    let Some(wanted) = pems(certificate).next() else { return false };
+    pems(bundle).any(|pem| pem.contents == wanted.contents)
+}
+
+/// When the first certificate of a PEM text ends, in seconds since 1970; 0 if there is none.
+pub fn ends_at(pem: &str) -> i64 {
+    read(pem).map_or(0, |facts| facts.not_after)
+}
+
+/// When the authority in `bundle` that signed `leaf` ends, in seconds since 1970; 0 if it has none.
+pub fn issuer_ends_at(bundle: &str, leaf: &str) -> i64 {
+    let Some(leaf) = read(leaf) else { return 0 };
+    let authorities = pems(bundle).filter_map(|pem| facts(&pem));
+    authorities.filter(|ca| ca.subject == leaf.issuer).map(|ca| ca.not_after).max().unwrap_or(0)
+}
+
+/// Whether a certificate, made for this life, is at least this old.
+fn older(pem: &str, age: Duration, life: Duration, now: OffsetDateTime) -> bool {
+    let not_before = read(pem).map_or(0, |facts| facts.not_before);
+    now - skew(life) - age >= OffsetDateTime::from_unix_timestamp(not_before).unwrap_or(now)
+}
+
+fn skew(life: Duration) -> Duration {
+    CLOCK_SKEW.min(life / 10)
+}
+
+fn pems(text: &str) -> impl Iterator<Item = Pem> + '_ {
+    Pem::iter_from_buffer(text.as_bytes()).map_while(Result::ok)
 }
 
 fn read(pem: &str) -> Option<Facts> {
-    let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
+    facts(&pems(pem).next()?)
+}
+
+fn facts(pem: &Pem) -> Option<Facts> {
     let certificate = pem.parse_x509().ok()?;
     let names = match certificate.subject_alternative_name() {
         Ok(Some(extension)) => extension.value.general_names.iter().filter_map(name_of).collect(),
@@ -177,82 +324,5 @@ fn name_of(name: &GeneralName<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::serve::tls;
-
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    #[test]
-    fn what_is_made_serves_its_names_until_two_thirds_of_its_life() {
-        let now = OffsetDateTime::now_utc();
-        let both = names(&["webhook.agent-ready-system.svc", "10.0.0.1"]);
-        let material = Material::make(&both, now).unwrap();
-        assert!(material.serves(&both, now) && material.authority_lasts(now));
-        assert!(material.serves(&both[..1], now + Duration::days(59)));
-        assert!(!material.serves(&both, now + Duration::days(61)));
-        assert!(!material.serves(&both, now - Duration::days(1)));
-        assert!(!material.serves(&names(&["other.svc"]), now));
-        assert!(!material.authority_lasts(now + Duration::days(3600)));
-        let read = Material::from_secret(&material.to_secret()).unwrap();
-        assert!(read == material);
-    }
-
-    #[test]
-    fn a_renewal_keeps_the_authority_and_the_names() {
-        let now = OffsetDateTime::now_utc();
-        let first = Material::make(&names(&["a.svc"]), now).unwrap();
-        let renewed = first.renew(&names(&["10.0.0.1"]), now).unwrap();
-        assert_eq!(renewed.ca, first.ca);
-        assert!(renewed.serves(&names(&["a.svc", "10.0.0.1"]), now));
-    }
-
-    #[test]
-    fn what_does_not_belong_together_is_not_served() {
-        let now = OffsetDateTime::now_utc();
-        let name = names(&["a.svc"]);
-        let (first, later) =
-            (Material::make(&name, now).unwrap(), Material::make(&name, now + Duration::SECOND).unwrap());
-        assert!(!Material { key: later.key.clone(), ..first.clone() }.serves(&name, now));
-        assert!(
-            !Material { certificate: later.certificate, key: later.key, ..first.clone() }.serves(&name, now)
-        );
-        assert!(!Material { ca_key: later.ca_key, ..first.clone() }.authority_lasts(now));
-        let mut data = first.to_secret();
-        data.remove(CERTIFICATE);
-        let read = Material::from_secret(&data).unwrap();
-        assert!(read.authority_lasts(now) && !read.serves(&name, now));
-        assert!(read.renew(&name, now).unwrap().serves(&name, now));
-    }
-
-    #[test]
-    fn a_broken_secret_is_named() {
-        let mut data = Material::make(&names(&["a.svc"]), OffsetDateTime::now_utc()).unwrap().to_secret();
-        data.remove(CA_KEY);
-        assert!(matches!(Material::from_secret(&data), Err(MaterialError::Missing(CA_KEY))));
-        data.insert(CA_KEY.to_owned(), ByteString(vec![0xff]));
-        assert!(Material::from_secret(&data).is_err());
-    }
-
-    #[tokio::test]
-    async fn a_client_that_trusts_the_authority_accepts_the_chain_before_and_after_a_renewal() {
-        runtime::crypto::install();
-        let first = Material::make(&names(&["127.0.0.1"]), OffsetDateTime::now_utc()).unwrap();
-        let renewed = first.renew(&[], OffsetDateTime::now_utc()).unwrap();
-        for material in [&first, &renewed] {
-            let acceptor = tokio_rustls::TlsAcceptor::from(
-                tls::server_config(&material.certificate, &material.key).unwrap(),
-            );
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let server =
-                tokio::spawn(
-                    async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() },
-                );
-            tls::self_test(address, "127.0.0.1", &first.ca).await.unwrap();
-            assert!(server.await.unwrap());
-        }
-    }
-}
+#[path = "material_tests.rs"]
+mod tests;

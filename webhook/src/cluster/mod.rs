@@ -6,9 +6,11 @@ pub mod configurations;
 pub mod entries;
 #[cfg(test)]
 mod fake;
+pub mod keeper;
 pub mod live;
 pub mod material;
 pub mod registration;
+pub mod rotation;
 pub mod second_lock;
 pub mod shared;
 pub mod store;

@@ -1,17 +1,12 @@
 //! The routes: reviews on HTTPS, health and metrics on both listeners.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -23,9 +18,12 @@ use super::{
     decide::{Decider, Endpoint},
     metrics::Metrics,
 };
-use crate::admission::{
-    answer::{self, Verdict},
-    review::{self, Request as Review},
+use crate::{
+    admission::{
+        answer::{self, Verdict},
+        review::{self, Request as Review},
+    },
+    readiness::Readiness,
 };
 
 /// What the routes share.
@@ -34,23 +32,18 @@ pub struct App {
     decider: Decider,
     metrics: Metrics,
     registry: Arc<Registry>,
-    ready: Arc<AtomicBool>,
+    readiness: Readiness,
 }
 
 impl App {
-    /// An application that is not ready yet; every part has its metrics in `registry` already.
-    pub fn new(decider: Decider, metrics: Metrics, registry: Registry) -> Self {
-        Self { decider, metrics, registry: Arc::new(registry), ready: Arc::new(AtomicBool::new(false)) }
+    /// An application that is ready when `readiness` says so; every part has its metrics in `registry` already.
+    pub fn new(decider: Decider, metrics: Metrics, registry: Registry, readiness: Readiness) -> Self {
+        Self { decider, metrics, registry: Arc::new(registry), readiness }
     }
 
     /// Its metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// Whether the API server may send reviews here.
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
     }
 }
 
@@ -62,7 +55,18 @@ pub fn router(app: App) -> Router {
         .route("/hold", post(|state, request| respond(state, Endpoint::Hold, request)))
         .route("/mutate", post(|state, request| respond(state, Endpoint::Mutate, request)))
         .merge(health())
+        .layer(middleware::from_fn_with_state(app.clone(), part_gently))
         .with_state(app)
+}
+
+/// While the program ends, each connection is closed with its next answer: the API server takes another replica then,
+/// and no request meets a connection that is just being closed.
+async fn part_gently(State(app): State<App>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if app.readiness.ending() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Routes of the plain listener.
@@ -78,10 +82,11 @@ fn health() -> Router<App> {
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    if app.ready.load(Ordering::Relaxed) {
+    let obstacles = app.readiness.obstacles();
+    if obstacles.is_empty() {
         "ok\n".into_response()
     } else {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("starting or ending").into_response()
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail(obstacles.join("; ")).into_response()
     }
 }
 

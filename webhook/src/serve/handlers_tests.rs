@@ -28,10 +28,10 @@ impl Facts for Fixed {
     }
 }
 
-fn application(facts: impl Facts) -> App {
+fn application(facts: impl Facts, readiness: &Readiness) -> App {
     let mut registry = metrics::registry();
     let metrics = Metrics::register(&mut registry);
-    App::new(Decider::new(Policy::new("image"), Arc::new(facts)), metrics, registry)
+    App::new(Decider::new(Policy::new("image"), Arc::new(facts)), metrics, registry, readiness.clone())
 }
 
 fn app(labels: &[(&str, &str)], proof: Result<Vec<String>, String>) -> Router {
@@ -40,9 +40,7 @@ fn app(labels: &[(&str, &str)], proof: Result<Vec<String>, String>) -> Router {
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect::<BTreeMap<_, _>>();
     let state = NamespaceState::Found(Namespace { labels, ..Namespace::default() });
-    let app = application(Fixed(Arc::new(state), proof));
-    app.set_ready(true);
-    router(app)
+    router(application(Fixed(Arc::new(state), proof), &Readiness::default()))
 }
 
 fn review(resource: &str, operation: &str, object: &Value, old: &Value) -> Value {
@@ -140,18 +138,37 @@ async fn a_long_pod_passes_and_a_longer_body_does_not() {
 #[tokio::test]
 async fn health_readiness_and_metrics_answer_on_both_listeners() {
     let facts = Fixed(Arc::new(NamespaceState::Absent), Ok(vec![]));
-    let app = application(facts);
+    let readiness = Readiness::default();
+    let part = readiness.part("a part", std::time::Duration::from_mins(1));
+    let app = application(facts, &readiness);
     let status = async |router: Router, path: &str| {
         router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
     };
     for make in [router, plain_router] {
-        app.set_ready(false);
         assert_eq!(status(make(app.clone()), "/readyz").await, 503);
-        app.set_ready(true);
+    }
+    part.heard();
+    for make in [router, plain_router] {
         for path in ["/readyz", "/healthz", "/metrics"] {
             assert_eq!(status(make(app.clone()), path).await, 200, "{path}");
         }
     }
     assert_eq!(status(plain_router(app.clone()), "/validate").await, 404);
     assert_eq!(status(router(app), "/validate").await, 405);
+}
+
+#[tokio::test]
+async fn a_program_that_ends_is_not_ready_and_parts_from_each_connection_with_an_answer() {
+    let readiness = Readiness::default();
+    let app = application(Fixed(Arc::new(NamespaceState::Absent), Ok(vec![])), &readiness);
+    let ask = async |path: &str| {
+        let answer =
+            router(app.clone()).oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        (answer.status().as_u16(), answer.headers().get("connection").cloned())
+    };
+    assert_eq!(ask("/readyz").await, (200, None));
+    readiness.end();
+    let close = Some(HeaderValue::from_static("close"));
+    assert_eq!(ask("/readyz").await, (503, close.clone()));
+    assert_eq!(ask("/healthz").await, (200, close));
 }

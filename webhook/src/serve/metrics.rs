@@ -1,10 +1,10 @@
 //! Metrics, with labels from closed sets only.
 
-use std::{sync::atomic::AtomicI64, time::Duration};
+use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
 
@@ -34,13 +34,12 @@ pub fn registry() -> Registry {
     Registry::with_prefix("agent_ready_webhook")
 }
 
-/// Metrics of the listeners: reviews and the certificate.
+/// Metrics of the listeners.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     decisions: Family<Decision, Counter>,
     bad_requests: Family<Bad, Counter>,
     seconds: Family<Where, Histogram, fn() -> Histogram>,
-    certificate_expiry: Gauge<i64, AtomicI64>,
 }
 
 fn histogram() -> Histogram {
@@ -54,7 +53,6 @@ impl Metrics {
             decisions: Family::default(),
             bad_requests: Family::default(),
             seconds: Family::new_with_constructor(histogram),
-            certificate_expiry: Gauge::default(),
         };
         registry.register(
             "decisions",
@@ -67,11 +65,6 @@ impl Metrics {
             metrics.bad_requests.clone(),
         );
         registry.register("review_seconds", "From the body read to the answer", metrics.seconds.clone());
-        registry.register(
-            "certificate_expiry_timestamp_seconds",
-            "When the serving certificate ends, in seconds since 1970",
-            metrics.certificate_expiry.clone(),
-        );
         metrics
     }
 
@@ -85,10 +78,5 @@ impl Metrics {
     /// Counts a request that was no review.
     pub fn bad_request(&self, reason: &'static str) {
         self.bad_requests.get_or_create(&Bad { reason }).inc();
-    }
-
-    /// Notes when the serving certificate ends, in seconds since 1970.
-    pub fn certificate_ends(&self, at: i64) {
-        self.certificate_expiry.set(at);
     }
 }

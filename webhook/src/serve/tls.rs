@@ -1,11 +1,18 @@
 //! TLS settings from PEM, and the self-test of the serving chain.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use anyhow::ensure;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
+
+/// How long the self-test may take.
+const SELF_TEST_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Why certificates cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +43,18 @@ pub fn client_config(ca_pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// Connects to the own listener as the API server will: by this name, trusting this authority.
+/// Asks the own listener as the API server will: by this name, trusting this bundle.
 pub async fn self_test(address: SocketAddr, name: &str, ca_pem: &str) -> anyhow::Result<()> {
+    tokio::time::timeout(SELF_TEST_TIME_MAX, ask(address, name, ca_pem)).await?
+}
+
+async fn ask(address: SocketAddr, name: &str, ca_pem: &str) -> anyhow::Result<()> {
     let connector = TlsConnector::from(client_config(ca_pem)?);
     let stream = TcpStream::connect(address).await?;
-    connector.connect(ServerName::try_from(name.to_owned())?, stream).await?;
+    let mut stream = connector.connect(ServerName::try_from(name.to_owned())?, stream).await?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: self-test\r\nConnection: close\r\n\r\n").await?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await?;
+    ensure!(status == *b"HTTP/1.1 200", "the own listener answered {}", String::from_utf8_lossy(&status));
     Ok(())
 }
