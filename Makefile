@@ -1,8 +1,9 @@
-.PHONY: up down test bench kind lint
+.PHONY: up down test bench chaos kind lint
 
 up: ; @scripts/up.sh
 down: ; @scripts/down.sh
 test: ; @scripts/test.sh
 bench: ; @scripts/bench.sh $(ARGS)
+chaos: ; @scripts/chaos.sh $(ARGS)
 kind: ; @scripts/kind.sh
 lint: ; @scripts/lint.sh

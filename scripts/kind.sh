@@ -11,8 +11,11 @@ done
 install_packages
 check_toolchains
 cargo build --quiet --locked --workspace --bins
-# Another cluster that runs there would be kept.
-for state in .local/test .local/test-2; do "$(programs)/platform" down --state "$state"; done
+platform=$(programs)/platform
 AGENT_READY_CLUSTER=kind
 export AGENT_READY_CLUSTER
-exec scripts/journeys.sh
+"$platform" down --state .local/test
+trap '"$platform" down --state .local/test' EXIT
+trap 'exit 130' INT TERM
+"$platform" up --state .local/test --purpose journeys
+cargo test --locked -p tests --test '*' --no-fail-fast -- --test-threads=1
