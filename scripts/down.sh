@@ -5,7 +5,7 @@ set -eu
 
 platform=$(programs)/platform
 [ -x "$platform" ] || cargo build --quiet --locked -p tests --bin platform
-for state in .local/up .local/test .local/bench .local/chaos; do
+for state in .local/up .local/test .local/test-2 .local/bench .local/chaos; do
     [ ! -d "$state" ] || "$platform" down --state "$state"
 done
 rm -f .local/env
