@@ -5,6 +5,6 @@ use clap::Parser;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     runtime::crypto::install();
-    runtime::telemetry::init("provisioner");
+    let _telemetry = runtime::telemetry::init("provisioner");
     provisioner::run(provisioner::settings::Cli::parse()).await
 }

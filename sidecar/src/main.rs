@@ -6,7 +6,7 @@ use sidecar::settings::{Command, Settings};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let Command::Serve(serve) = Settings::parse().command;
-    runtime::telemetry::init("sidecar");
+    let _telemetry = runtime::telemetry::init("sidecar");
     runtime::crypto::install();
     sidecar::run(*serve, runtime::shutdown::signal()).await
 }

@@ -7,7 +7,7 @@ use webhook::{run, settings::Cli};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    runtime::telemetry::init("webhook");
+    let _telemetry = runtime::telemetry::init_with_traces("webhook");
     runtime::crypto::install();
     match run::run(cli) {
         Ok(code) => code,

@@ -77,8 +77,17 @@ struct Response<'a> {
     patch: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'a str>,
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    audit_annotations: std::collections::BTreeMap<&'static str, &'a str>,
+    audit_annotations: Audit<'a>,
+}
+
+/// The audit annotations: the reason of every decision, and what the verdict adds.
+struct Audit<'a>(&'a Verdict);
+
+impl Serialize for Audit<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let added = self.0.audit.iter().map(|(key, value)| (*key, value.as_str()));
+        serializer.collect_map(std::iter::once(("reason", self.0.reason)).chain(added))
+    }
 }
 
 #[derive(Serialize)]
@@ -108,7 +117,7 @@ pub fn encode(uid: &str, verdict: &Verdict) -> Vec<u8> {
             patch_type: patch.map(|_| "JSONPatch"),
             patch: patch.map(|patch| base64::engine::general_purpose::STANDARD.encode(patch)),
             warnings: verdict.warnings.iter().map(|warning| shortened(warning)).collect(),
-            audit_annotations: verdict.audit.iter().map(|(key, value)| (*key, value.as_str())).collect(),
+            audit_annotations: Audit(verdict),
         },
     };
     // Plain strings and numbers always serialise; an empty answer would fail closed at the apiserver.
@@ -140,9 +149,9 @@ mod tests {
     #[test]
     fn the_answer_carries_what_the_apiserver_reads() {
         let refused = Verdict::refuse(Refusal::new("not-ready", "no")).warn("w").annotate("k", "v");
-        insta::assert_snapshot!(String::from_utf8(encode("u-1", &refused)).unwrap(), @r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-1","allowed":false,"status":{"code":403,"reason":"Forbidden","message":"no"},"warnings":["w"],"auditAnnotations":{"k":"v"}}}"#);
+        insta::assert_snapshot!(String::from_utf8(encode("u-1", &refused)).unwrap(), @r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-1","allowed":false,"status":{"code":403,"reason":"Forbidden","message":"no"},"warnings":["w"],"auditAnnotations":{"reason":"not-ready","k":"v"}}}"#);
         let patched = Verdict { patch: Some(b"[]".to_vec()), ..Verdict::allow("injected") };
-        insta::assert_snapshot!(String::from_utf8(encode("u-1", &patched)).unwrap(), @r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-1","allowed":true,"patchType":"JSONPatch","patch":"W10="}}"#);
+        insta::assert_snapshot!(String::from_utf8(encode("u-1", &patched)).unwrap(), @r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u-1","allowed":true,"patchType":"JSONPatch","patch":"W10=","auditAnnotations":{"reason":"injected"}}}"#);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     answer::Verdict,
     gate::{Mode, NamespaceState},
     metadata::Metadata,
+    object::{self, Object},
     policy::Policy,
     refusal::Refusal,
     review::Request,
@@ -17,9 +18,9 @@ use super::{
 
 #[derive(Deserialize)]
 struct Pod<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object::only")]
     metadata: Metadata<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object::only")]
     spec: Spec<'a>,
 }
 
@@ -29,7 +30,7 @@ struct Spec<'a> {
     #[serde(borrow, default)]
     node_name: Option<Text<'a>>,
     #[serde(borrow, default)]
-    scheduling_gates: Option<Vec<SchedulingGate<'a>>>,
+    scheduling_gates: Option<Vec<Object<SchedulingGate<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -41,11 +42,13 @@ struct SchedulingGate<'a> {
 impl<'a> Pod<'a> {
     fn read(object: Option<&'a RawValue>) -> Result<Self, Refusal> {
         let object = object.ok_or_else(|| Refusal::unreadable("pod", "the request does not show it"))?;
-        serde_json::from_str(object.get()).map_err(|error| Refusal::unreadable("pod", &error.to_string()))
+        serde_json::from_str::<Object<Self>>(object.get())
+            .map(|pod| pod.0)
+            .map_err(|error| Refusal::unreadable("pod", &error.to_string()))
     }
 
     fn has_gate(&self) -> bool {
-        self.spec.scheduling_gates.iter().flatten().any(|gate| gate.name.as_str() == names::HOLD_GATE)
+        self.spec.scheduling_gates.iter().flatten().any(|gate| gate.0.name.as_str() == names::HOLD_GATE)
     }
 
     /// Why no gate can hold this pod.

@@ -10,6 +10,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     answer::Verdict,
     metadata::Metadata,
+    object::{self, Object},
     policy::Policy,
     refusal::Refusal,
     review::Request,
@@ -24,9 +25,9 @@ const WINDOWS: &str = "windows";
 
 #[derive(Deserialize)]
 struct Pod<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object::only")]
     metadata: Metadata<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object::only")]
     spec: Spec<'a>,
 }
 
@@ -58,7 +59,7 @@ struct Named<'a> {
     #[serde(borrow, default)]
     name: Text<'a>,
     #[serde(borrow, default)]
-    env: Option<Vec<Variable<'a>>>,
+    env: Option<Vec<Object<Variable<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +110,7 @@ pub fn decide(policy: &Policy, request: &Request<'_>) -> Verdict {
 }
 
 fn plan(policy: &Policy, object: &RawValue) -> Result<(Vec<PatchOperation>, Vec<String>), Obstacle> {
-    let pod: Pod<'_> = serde_json::from_str(object.get())?;
+    let Object(pod): Object<Pod<'_>> = serde_json::from_str(object.get())?;
     check_kind(&pod)?;
     let (start, warnings) = wishes(&pod.metadata)?;
     let mut operations = Vec::new();
@@ -179,7 +180,7 @@ fn add_environment(
     let mut present = false;
     for (list, containers) in [("containers", &spec.containers), ("initContainers", &spec.init_containers)] {
         for (index, raw) in containers.iter().flatten().enumerate() {
-            let container: Named<'_> = serde_json::from_str(raw.get())?;
+            let Object(container): Object<Named<'_>> = serde_json::from_str(raw.get())?;
             if container.name.as_str() == names::SIDECAR_CONTAINER {
                 let ours = sidecar::is_ours(&serde_json::from_str(raw.get())?, &policy.sidecar_image);
                 if list == "containers" || present || !ours {
@@ -191,7 +192,9 @@ fn add_environment(
             let variable = json!({"name": names::CONFIG_URL_ENV, "value": names::CONFIG_URL});
             match container.env {
                 // First, so that the pod's own variables can refer to it.
-                Some(env) if !env.iter().any(|variable| variable.name.as_str() == names::CONFIG_URL_ENV) => {
+                Some(env)
+                    if !env.iter().any(|variable| variable.0.name.as_str() == names::CONFIG_URL_ENV) =>
+                {
                     operations.push(add(&format!("/spec/{list}/{index}/env/0"), variable));
                 }
                 Some(_) => {}
@@ -207,7 +210,7 @@ fn add_volumes(existing: Option<&[&RawValue]>, operations: &mut Vec<PatchOperati
     for ours in sidecar::volumes() {
         let mut found = false;
         for raw in existing.unwrap_or_default() {
-            let volume: Named<'_> = serde_json::from_str(raw.get())?;
+            let Object(volume): Object<Named<'_>> = serde_json::from_str(raw.get())?;
             if ours["name"] == volume.name.as_str() {
                 if !sidecar::is_our_volume(&serde_json::from_str::<Value>(raw.get())?, &ours) {
                     return Err(Obstacle::Refuse(foreign_volume(&volume.name)));

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::text::Text;
+use super::{
+    object::{self, Object},
+    text::Text,
+};
 
 /// Labels or annotations, borrowed from the review.
 pub type Keys<'a> = BTreeMap<Text<'a>, Text<'a>>;
@@ -61,14 +64,14 @@ fn pairs<'k>(keys: Option<&'k Keys<'_>>) -> impl Iterator<Item = (&'k str, &'k s
 }
 
 #[derive(Deserialize)]
-struct Object<'a> {
-    #[serde(borrow, default)]
+struct Head<'a> {
+    #[serde(borrow, default, deserialize_with = "object::only")]
     metadata: Metadata<'a>,
 }
 
 /// Reads the metadata of a raw object, and nothing else of it.
 pub fn read(object: &RawValue) -> Result<Metadata<'_>, serde_json::Error> {
-    serde_json::from_str::<Object<'_>>(object.get()).map(|object| object.metadata)
+    serde_json::from_str::<Object<Head<'_>>>(object.get()).map(|object| object.0.metadata)
 }
 
 #[cfg(test)]

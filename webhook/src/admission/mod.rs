@@ -8,6 +8,7 @@ pub mod hold;
 pub mod inject;
 pub mod label_guard;
 pub mod metadata;
+pub mod object;
 pub mod policy;
 pub mod refusal;
 pub mod review;

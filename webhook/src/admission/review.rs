@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::text::Text;
+use super::{
+    object::{self, Object},
+    text::Text,
+};
 
 /// The only version of the review that is understood.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -85,7 +88,7 @@ pub struct Request<'a> {
     #[serde(borrow)]
     pub uid: Text<'a>,
     /// What is acted on.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object::only")]
     pub resource: GroupVersionResource<'a>,
     /// Part of the resource acted on; empty for the whole.
     #[serde(borrow, default)]
@@ -99,7 +102,7 @@ pub struct Request<'a> {
     /// What is asked for.
     pub operation: Operation,
     /// Who asks.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object::only")]
     pub user_info: UserInfo<'a>,
     /// The object as it would become.
     #[serde(borrow, default)]
@@ -144,7 +147,7 @@ struct Envelope<'a> {
     #[serde(borrow)]
     kind: Text<'a>,
     #[serde(borrow, default)]
-    request: Option<Request<'a>>,
+    request: Option<Object<Request<'a>>>,
 }
 
 /// The head alone, to say what is wrong with a body that does not decode.
@@ -159,13 +162,13 @@ struct Head<'a> {
 
 /// Decodes a review; `body` is borrowed, nothing of the objects is read yet.
 pub fn decode(body: &[u8]) -> Result<Request<'_>, BadReview> {
-    match serde_json::from_slice::<Envelope<'_>>(body) {
-        Ok(envelope) => {
+    match serde_json::from_slice::<Object<Envelope<'_>>>(body) {
+        Ok(Object(envelope)) => {
             check_head(&envelope.kind, &envelope.api_version)?;
-            envelope.request.ok_or(BadReview::NoRequest)
+            envelope.request.map(|request| request.0).ok_or(BadReview::NoRequest)
         }
         Err(error) => {
-            if let Ok(head) = serde_json::from_slice::<Head<'_>>(body) {
+            if let Ok(Object(head)) = serde_json::from_slice::<Object<Head<'_>>>(body) {
                 check_head(&head.kind, &head.api_version)?;
             }
             Err(BadReview::Malformed(error.to_string()))
@@ -234,8 +237,8 @@ mod tests {
         assert_eq!(code(&changed("/request/operation", json!("create"))), "malformed");
         assert_eq!(code(&changed("/request/uid", json!(1))), "malformed");
         assert_eq!(code(br#"{"kind":"Pod","apiVersion":"v1","request":1}"#), "kind");
-        assert_eq!(code(b"[]"), "kind");
-        for body in ["", "{", "null", "\u{feff}{}"] {
+        for body in ["[]", r#"["admission.k8s.io/v1","AdmissionReview",null]"#, "", "{", "null", "\u{feff}{}"]
+        {
             assert_eq!(code(body.as_bytes()), "malformed", "{body:?}");
         }
     }

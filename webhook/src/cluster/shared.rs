@@ -127,23 +127,25 @@ fn unknown(why: &str) -> Arc<NamespaceState> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        time::Duration,
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
-    /// Takes a while, and answers with the number of the read.
-    #[derive(Default)]
-    struct Slow(AtomicUsize);
+    /// Waits for a permit, and answers with the number of the read.
+    struct Slow(AtomicUsize, Semaphore);
+
+    impl Slow {
+        fn with_permits(permits: usize) -> Arc<Shared<Self>> {
+            Arc::new(Shared::new(Self(AtomicUsize::new(0), Semaphore::new(permits))))
+        }
+    }
 
     impl Facts for Slow {
         fn namespace(&self, name: &str) -> BoxFuture<'_, Arc<NamespaceState>> {
             let number = self.0.fetch_add(1, Ordering::SeqCst);
             let broken = name == "broken";
             async move {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.1.acquire().await.unwrap().forget();
                 assert!(!broken, "a broken read");
                 unknown(&number.to_string())
             }
@@ -162,44 +164,60 @@ mod tests {
         }
     }
 
+    fn ask(shared: &Arc<Shared<Slow>>, name: &'static str) -> tokio::task::JoinHandle<String> {
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move { number(&*shared.namespace(name).await) })
+    }
+
+    /// Lets the other tasks go on until this holds; no clock decides.
+    async fn until(holds: impl Fn() -> bool) {
+        for _ in 0..10_000 {
+            if holds() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("it never holds");
+    }
+
     #[tokio::test]
     async fn reviews_share_the_next_read_and_never_the_running_one() {
-        let shared = Arc::new(Shared::new(Slow::default()));
-        let ask = |name: &'static str| {
-            let shared = Arc::clone(&shared);
-            tokio::spawn(async move { number(&*shared.namespace(name).await) })
-        };
-        let first = ask("a");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        let later: Vec<_> = (0..100).map(|_| ask("a")).collect();
+        let shared = Slow::with_permits(0);
+        let first = ask(&shared, "a");
+        until(|| shared.facts.0.load(Ordering::SeqCst) == 1).await;
+        let later: Vec<_> = (0..100).map(|_| ask(&shared, "a")).collect();
+        until(|| shared.flights.lock().get("a").is_some_and(|waiting| waiting.len() == 100)).await;
+        shared.facts.1.add_permits(3);
         assert_eq!(first.await.unwrap(), "0");
         for answer in later {
             assert_eq!(answer.await.unwrap(), "1");
         }
         assert_eq!(shared.facts.0.load(Ordering::SeqCst), 2);
-        assert_eq!(ask("a").await.unwrap(), "2", "nothing is kept");
-        tokio::task::yield_now().await;
-        assert!(shared.flights.lock().is_empty());
+        assert_eq!(ask(&shared, "a").await.unwrap(), "2", "nothing is kept");
+        until(|| shared.flights.lock().is_empty()).await;
     }
 
     #[tokio::test]
     async fn namespaces_do_not_wait_for_one_another() {
-        let shared = Shared::new(Slow::default());
-        let started = tokio::time::Instant::now();
-        tokio::join!(shared.namespace("a"), shared.namespace("b"), shared.namespace("c"));
-        assert!(started.elapsed() < Duration::from_millis(55));
+        let shared = Slow::with_permits(0);
+        let asked = ["a", "b", "c"].map(|name| ask(&shared, name));
+        until(|| shared.facts.0.load(Ordering::SeqCst) == 3).await;
+        shared.facts.1.add_permits(3);
+        for answer in asked {
+            answer.await.unwrap();
+        }
     }
 
     #[tokio::test]
     async fn a_read_that_panics_is_unknown_and_leaves_nothing() {
-        let shared = Shared::new(Slow::default());
+        let shared = Slow::with_permits(2);
         assert_eq!(number(&*shared.namespace("broken").await), "the read was broken off");
         assert_eq!(number(&*shared.namespace("broken").await), "the read was broken off");
     }
 
     #[tokio::test]
     async fn a_review_that_goes_away_holds_nobody() {
-        let shared = Arc::new(Shared::new(Slow::default()));
+        let shared = Slow::with_permits(2);
         drop(shared.namespace("a"));
         assert_eq!(number(&*shared.namespace("a").await), "1");
     }

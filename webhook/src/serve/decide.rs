@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use crate::{
     admission::{
         answer::Verdict,
@@ -83,7 +85,8 @@ impl Decider {
         if self.policy.exempts(request.namespace()) {
             return Verdict::allow("exempt");
         }
-        let state = self.facts.namespace(request.namespace()).await;
+        let read = tracing::info_span!("live read", namespace = request.namespace());
+        let state = self.facts.namespace(request.namespace()).instrument(read).await;
         match endpoint {
             Endpoint::Report => gate::report(&self.policy, request, &state),
             Endpoint::Hold => hold::add(&self.policy, request, &state),
@@ -107,7 +110,8 @@ impl Decider {
             Some(Err(error)) => return Verdict::refuse(Refusal::unreadable("namespace", &error.to_string())),
             None => return Verdict::refuse(Refusal::unreadable("namespace", "the request has no object")),
         };
-        match self.facts.proof(request.name(), keys).await {
+        let read = tracing::info_span!("proof", namespace = request.name());
+        match self.facts.proof(request.name(), keys).instrument(read).await {
             Ok(missing) => label_guard::after_proof(&self.policy, request, &missing),
             Err(why) => Verdict::refuse(Refusal::unknown_state(request.name(), &why)),
         }

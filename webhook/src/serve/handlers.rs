@@ -12,17 +12,16 @@ use axum::{
 };
 use prometheus_client::registry::Registry;
 use runtime::problem::Problem;
+use tracing::Instrument as _;
 
 use super::{
     body,
     decide::{Decider, Endpoint},
     metrics::Metrics,
+    report,
 };
 use crate::{
-    admission::{
-        answer::{self, Verdict},
-        review::{self, Request as Review},
-    },
+    admission::{answer, review},
     readiness::Readiness,
 };
 
@@ -91,6 +90,7 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 async fn respond(State(app): State<App>, endpoint: Endpoint, request: Request) -> Response {
+    let span = report::span(endpoint, request.headers());
     let body = match body::read(request).await {
         Ok(body) => body,
         Err(problem) => {
@@ -106,33 +106,9 @@ async fn respond(State(app): State<App>, endpoint: Endpoint, request: Request) -
             return Problem::new(StatusCode::BAD_REQUEST).detail(bad.to_string()).into_response();
         }
     };
-    let verdict = app.decider.decide(endpoint, &request).await;
-    app.metrics.decided(endpoint.name(), verdict.allowed(), verdict.reason, started.elapsed());
-    log(endpoint, &request, &verdict);
+    let verdict = app.decider.decide(endpoint, &request).instrument(span.clone()).await;
+    report::decided(&app.metrics, endpoint, &request, &verdict, started.elapsed(), &span);
     ([(header::CONTENT_TYPE, "application/json")], answer::encode(&request.uid, &verdict)).into_response()
-}
-
-/// One line a refusal, and one for each use of break-glass; admitted reviews are counted only.
-fn log(endpoint: Endpoint, request: &Review<'_>, verdict: &Verdict) {
-    let message = match &verdict.refusal {
-        Some(refusal) => refusal.message.as_str(),
-        None if verdict.reason == "break-glass" => "break-glass was used",
-        None => return,
-    };
-    tracing::info!(
-        endpoint = endpoint.name(),
-        uid = request.uid.as_str(),
-        allowed = verdict.allowed(),
-        reason = verdict.reason,
-        operation = ?request.operation,
-        resource = request.resource.resource.as_str(),
-        subresource = request.subresource(),
-        namespace = request.namespace(),
-        name = request.name(),
-        user = request.user_info.username.as_str(),
-        dry_run = request.dry_run == Some(true),
-        "{message}"
-    );
 }
 
 #[cfg(test)]

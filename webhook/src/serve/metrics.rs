@@ -1,10 +1,10 @@
 //! Metrics, with labels from closed sets only.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, exemplar::HistogramWithExemplars, family::Family},
     registry::Registry,
 };
 
@@ -29,9 +29,17 @@ struct Where {
     endpoint: &'static str,
 }
 
+/// The label of an exemplar: a review whose trace was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Trace {
+    trace_id: String,
+}
+
 /// The registry that every part of the webhook registers its own metrics in, before it is served.
 pub fn registry() -> Registry {
-    Registry::with_prefix("agent_ready_webhook")
+    let mut registry = Registry::with_prefix("agent_ready_webhook");
+    runtime::telemetry::register(&mut registry);
+    registry
 }
 
 /// Metrics of the listeners.
@@ -39,11 +47,11 @@ pub fn registry() -> Registry {
 pub struct Metrics {
     decisions: Family<Decision, Counter>,
     bad_requests: Family<Bad, Counter>,
-    seconds: Family<Where, Histogram, fn() -> Histogram>,
+    seconds: Family<Where, HistogramWithExemplars<Trace>, fn() -> HistogramWithExemplars<Trace>>,
 }
 
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
+fn histogram() -> HistogramWithExemplars<Trace> {
+    HistogramWithExemplars::new(BUCKETS.into_iter())
 }
 
 impl Metrics {
@@ -68,15 +76,52 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a decision.
-    pub fn decided(&self, endpoint: &'static str, allowed: bool, reason: &'static str, took: Duration) {
+    /// Counts a decision; one that belongs to a trace becomes the exemplar of its bucket.
+    pub fn decided(
+        &self,
+        endpoint: &'static str,
+        allowed: bool,
+        reason: &'static str,
+        took: Duration,
+        trace_id: Option<String>,
+    ) {
         let allowed = if allowed { "true" } else { "false" };
         self.decisions.get_or_create(&Decision { endpoint, allowed, reason }).inc();
-        self.seconds.get_or_create(&Where { endpoint }).observe(took.as_secs_f64());
+        self.seconds.get_or_create(&Where { endpoint }).observe(
+            took.as_secs_f64(),
+            trace_id.map(|trace_id| Trace { trace_id }),
+            Some(SystemTime::now()),
+        );
     }
 
     /// Counts a request that was no review.
     pub fn bad_request(&self, reason: &'static str) {
         self.bad_requests.get_or_create(&Bad { reason }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(registry: &Registry) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_traced_review_is_the_exemplar_of_its_bucket() {
+        let mut registry = registry();
+        let metrics = Metrics::register(&mut registry);
+        let took = Duration::from_micros(300);
+        metrics.decided("validate", false, "not-ready", took, None);
+        metrics.decided("validate", false, "not-ready", took, Some("0af7651916cd43dd".to_owned()));
+        let text = text(&registry);
+        let bucket = text.lines().find(|line| line.contains(r#"le="0.0005""#)).unwrap();
+        assert!(bucket.contains(r#"} 2 # {trace_id="0af7651916cd43dd"} 0.0003 "#), "{bucket}");
+        assert!(text.contains(
+            r#"agent_ready_webhook_decisions_total{endpoint="validate",allowed="false",reason="not-ready"} 2"#
+        ));
     }
 }

@@ -4,5 +4,6 @@ pub mod body;
 pub mod decide;
 pub mod handlers;
 pub mod metrics;
+pub mod report;
 pub mod server;
 pub mod tls;
