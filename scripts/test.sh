@@ -9,6 +9,8 @@ say "format"
 cargo fmt --all --check
 say "lints"
 cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+say "alert rules"
+scripts/alerts.sh
 say "building the programs"
 cargo build --quiet --locked --workspace --bins
 

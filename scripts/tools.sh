@@ -29,6 +29,7 @@ missing_packages() {
     missing cc build-essential
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || printf 'postgresql '
     missing redis-server redis-server
+    missing promtool prometheus
     missing pgbouncer pgbouncer
     [ "$(id -u)" = 0 ] || return 0
     missing ip iproute2
