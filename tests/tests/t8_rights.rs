@@ -111,6 +111,12 @@ fn binding(namespace: &str, role: &str, kind: &str, subject: &str) -> String {
         + &format!("subjects: [{{apiGroup: {group}, kind: {kind}, name: \"{subject}\"}}]\n")
 }
 
+/// A pod in an exempt namespace that finds no node.
+fn pod(name: &str, metadata: &str) -> String {
+    object("v1", "Pod", name, "kube-system").replace("metadata: {", &format!("metadata: {{{metadata}"))
+        + "spec: {nodeSelector: {nowhere: a}, containers: [{name: a, image: a}]}\n"
+}
+
 /// A namespace name that no other test uses.
 fn fresh(prefix: &str) -> String {
     format!("{prefix}t8-{}", &Uuid::new_v4().simple().to_string()[..12])
@@ -242,6 +248,8 @@ async fn the_provisioner_reaches_no_namespace_that_is_not_a_tenants() -> Result<
 async fn the_webhook_writes_nothing_but_its_own_objects() -> Result<()> {
     let platform = Platform::shared().await?;
     let webhook = Account::of(platform, WEBHOOK).await?;
+    let running = fresh("");
+    platform.kubectl_command().feed(&["create", "-f", "-"], &pod(&running, "")).await?.success()?;
     let token = object("v1", "Secret", "token", names::SYSTEM_NAMESPACE)
         .replace("name:", "annotations: {kubernetes.io/service-account.name: provisioner}, name:")
         + "type: kubernetes.io/service-account-token\n";
@@ -267,12 +275,17 @@ async fn the_webhook_writes_nothing_but_its_own_objects() -> Result<()> {
         run("get pod coredns -n kube-system"),
         run("delete clusterrole agent-ready-webhook"),
         run("patch clusterrole agent-ready-webhook --type=merge -p {}"),
+        // Held pods alone are its business, and a pod that it creates is never stored.
+        create(pod(&fresh("evil-"), "")).refused(BY_POLICY),
+        apply(pod(&running, "labels: {note: a}, ")).refused(BY_POLICY),
+        run(format!("delete pod {running} -n kube-system")).refused(BY_POLICY),
         run("create token provisioner -n agent-ready-system"),
     ];
     for attempt in &attempts {
         webhook.may_not(attempt).await?;
     }
-    Ok(())
+    let delete = ["delete", "pod", &running, "--namespace=kube-system", "--wait=false"];
+    platform.kubectl(&delete).await?.success().map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ use crate::{
         live::Live,
         material::Material,
         registration::Registrar,
+        release::{self, Release},
         shared::Shared,
         store::{self, Stores},
     },
@@ -54,6 +55,8 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let reviews = Metrics::register(&mut registry);
     let stores = Stores::default();
     store::register(&stores, &mut registry);
+    let held = release::Metrics::register(&stores.pods, &mut registry);
+    let release = Release::new(client.clone(), decider.policy(), stores.clone(), held);
     let keeping = keeper::Metrics::register(&mut registry);
     let readiness = Readiness::default();
     let part = readiness.part("certificates and registration", keeper::AGE_MAX);
@@ -85,6 +88,7 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let parts = [
         tokio::spawn(keeper::watch(client.clone(), settings.namespace, certificates, changed)),
         tokio::spawn(stores.clone().follow(client)),
+        tokio::spawn(release.run()),
     ];
     stop.cancelled().await;
     // A replica that ends writes nothing more: those that stay may have other settings.

@@ -11,6 +11,7 @@ pub mod metadata;
 pub mod object;
 pub mod policy;
 pub mod refusal;
+pub mod release;
 pub mod review;
 pub mod sidecar;
 pub mod text;

@@ -10,6 +10,7 @@ pub mod keeper;
 pub mod live;
 pub mod material;
 pub mod registration;
+pub mod release;
 pub mod rotation;
 pub mod second_lock;
 pub mod shared;

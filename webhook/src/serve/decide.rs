@@ -55,6 +55,11 @@ impl Decider {
         Self { policy: Arc::new(policy), facts }
     }
 
+    /// Its policy.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy)
+    }
+
     /// The verdict on a request. What no rule is for is refused.
     pub async fn decide(&self, endpoint: Endpoint, request: &Request<'_>) -> Verdict {
         match (endpoint, request.operation, request.subresource()) {
