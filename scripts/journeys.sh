@@ -8,7 +8,7 @@ set -eu
 
 platform=$(programs)/platform
 # Those that take minutes come first, so that none of them is left for the end.
-long='t2_saga_faults'
+long='t2_saga_faults g8_availability g10_removal g9_certificates'
 
 # The next file; nothing when all are dealt out.
 next() (

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use contract::names;
 use gate::{Gate, POD_GATE, eventually, pod};
 use serde_json::{Value, json};
 use tests::{
@@ -20,10 +21,10 @@ use tests::{
 /// In the order of their start.
 const COMPONENTS: [&str; 7] = [
     "etcd",
+    "containerd",
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
-    "containerd",
     "kubelet",
     "kube-proxy",
 ];
@@ -77,7 +78,9 @@ async fn a_cluster_that_was_stopped_comes_up_by_itself_and_is_never_open() -> Re
 }
 
 fn ask(namespace: &str) -> (String, String) {
-    (format!("create -f - --namespace={namespace}"), pod(&json!({"name": "a"})).to_string())
+    // Without the sidecar: nobody has made the credentials that it would wait for.
+    let manifest = pod(&json!({"name": "a", "annotations": {names::INJECT_LABEL: "disabled"}}));
+    (format!("create -f - --namespace={namespace}"), manifest.to_string())
 }
 
 /// Everything at once, as a power cut does.
@@ -92,7 +95,9 @@ async fn stop(platform: &Platform) -> Result<()> {
         // A pod's first process takes its others with it.
         let _ = node::ctr(platform.host(), &["tasks", "kill", "--signal", "SIGKILL", task]).await;
     }
-    platform.component("containerd").kill().await
+    platform.component("containerd").kill().await?;
+    // As after a power cut: what stands there says that it is up.
+    std::fs::remove_file(platform.host().outside(node::CONTAINERD)).context("remove the socket")
 }
 
 async fn start(platform: &Platform) -> Result<()> {
@@ -161,8 +166,8 @@ async fn cut(gate: &Gate) -> Result<()> {
         pods.filter_map(|pod: &Value| pod["status"]["podIP"].as_str().map(str::to_owned)).collect();
     ensure!(!addresses.is_empty(), "no pod has an address");
     let rules = format!(
-        "table ip cut {{ chain input {{ type filter hook input priority filter; policy accept; \
-         ip saddr {{ {} }} tcp dport {} drop; }} }}\n",
+        "table ip cut {{\n chain input {{\n type filter hook input priority filter; policy accept;\n \
+         ip saddr {{ {} }} tcp dport {} drop\n }}\n}}\n",
         addresses.join(", "),
         gate.platform.host().port(6443)
     );
