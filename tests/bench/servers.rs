@@ -89,7 +89,11 @@ impl Facts for InHand {
         ready(Arc::clone(&self.0)).boxed()
     }
 
-    fn proof(&self, _: &str, _: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+    fn proof(
+        &self,
+        _: &str,
+        _: NamespaceKeys,
+    ) -> BoxFuture<'_, Result<Vec<contract::proof::Defect>, String>> {
         ready(Ok(Vec::new())).boxed()
     }
 }

@@ -32,7 +32,11 @@ impl Facts for Given {
         ready(Arc::new(NamespaceState::Found(found))).boxed()
     }
 
-    fn proof(&self, _: &str, _: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+    fn proof(
+        &self,
+        _: &str,
+        _: NamespaceKeys,
+    ) -> BoxFuture<'_, Result<Vec<contract::proof::Defect>, String>> {
         ready(Err("no cluster was asked".to_owned())).boxed()
     }
 }

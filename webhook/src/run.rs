@@ -50,7 +50,8 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("no way to the API server")?;
     let registration = settings.registration.registration(&settings.namespace, &settings.policy);
     let policy = settings.policy.policy(registration.exempt.clone());
-    let decider = Decider::new(policy, Arc::new(Shared::new(Live::new(client.clone()))));
+    let facts = Arc::new(Shared::new(Live::new(client.clone(), policy.clone())));
+    let decider = Decider::new(policy, facts);
     let mut registry = metrics::registry();
     let reviews = Metrics::register(&mut registry);
     let stores = Stores::default();

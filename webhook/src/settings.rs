@@ -13,7 +13,7 @@ mod lifecycle;
 pub use lifecycle::{CertificateArgs, InstallationArgs};
 
 use crate::{
-    admission::policy::Policy,
+    admission::policy::{OpenBeside, Policy},
     cluster::configurations::{Registration, Target},
 };
 
@@ -143,6 +143,7 @@ impl RegistrationArgs {
             exempt: self.exempt(own_namespace),
             default_mode: policy.modes.default_mode,
             release_account: policy.modes.release_account.clone(),
+            label_writers: policy.label_writers.clone(),
             ca_bundle: None,
         }
     }
@@ -162,6 +163,9 @@ pub struct PolicyArgs {
     /// Group whose members may too, in emergencies.
     #[arg(long, env = "BREAK_GLASS_GROUP", default_value = "agent-ready:break-glass")]
     pub break_glass_group: String,
+    /// What is done about a NetworkPolicy or RoleBinding that opens a proved namespace to everyone.
+    #[arg(long, env = "OPEN_BESIDE", value_enum, default_value = "refuse")]
+    pub open_beside: OpenBeside,
     /// Image of the injected config sidecar.
     #[arg(long, env = "SIDECAR_IMAGE", default_value = "localhost/agent-ready/sidecar:local")]
     pub sidecar_image: String,
@@ -180,6 +184,7 @@ impl PolicyArgs {
             sidecar_image: self.sidecar_image.clone(),
             default_mode: self.modes.default_mode,
             release_account: self.modes.release_account.clone(),
+            open_beside: self.open_beside,
         }
     }
 }

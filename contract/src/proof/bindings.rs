@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::{RoleBinding, Subject};
 
-use super::{Defect, Observed, name_of};
+use super::{Defect, Observed, find, name_of};
 use crate::owner::RBAC_GROUP;
 use crate::{Owner, names};
 
@@ -10,10 +10,14 @@ pub(super) fn examine(observed: &Observed<'_>, defects: &mut Vec<Defect>) {
     match observed.annotations.get(names::OWNER_ANNOTATION).map(|text| Owner::from_annotation(text)) {
         None => defects.push(Defect::OwnerAnnotation("missing".to_owned())),
         Some(Err(error)) => defects.push(Defect::OwnerAnnotation(error.to_string())),
-        Some(Ok(owner)) if !observed.role_bindings.iter().any(|binding| binds(binding, &owner)) => {
-            defects.push(Defect::OwnerNotBound(owner.name().to_owned()));
+        Some(Ok(owner)) => {
+            let (bindings, mut passing) = (observed.role_bindings, Vec::new());
+            let bound = |binding: &RoleBinding| binds(binding, &owner);
+            if find("RoleBinding", bindings, |binding| &binding.metadata, bound, &mut passing).is_none() {
+                defects.push(Defect::OwnerNotBound(owner.name().to_owned()));
+                defects.append(&mut passing);
+            }
         }
-        Some(Ok(_)) => {}
     }
     let everybody =
         observed.role_bindings.iter().filter(|binding| binding.subjects.iter().flatten().any(is_everybody));

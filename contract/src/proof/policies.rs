@@ -11,19 +11,27 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Defect, name_of};
+use super::{Defect, find, name_of};
 use crate::names;
 
 pub(super) fn examine(policies: &[NetworkPolicy], defects: &mut Vec<Defect>) {
-    let denies =
-        |deny: fn(&NetworkPolicySpec) -> bool| policies.iter().filter_map(|p| p.spec.as_ref()).any(deny);
-    if !denies(|spec| selects_everything(spec) && covers(spec, "Ingress") && is_empty(spec.ingress.as_ref()))
-    {
+    let mut passing = Vec::new();
+    let mut denied = |direction: &str, rules: fn(&NetworkPolicySpec) -> bool| {
+        let denies = |policy: &NetworkPolicy| {
+            policy
+                .spec
+                .as_ref()
+                .is_some_and(|spec| selects_everything(spec) && covers(spec, direction) && rules(spec))
+        };
+        find("NetworkPolicy", policies, |policy| &policy.metadata, denies, &mut passing).is_some()
+    };
+    if !denied("Ingress", |spec| is_empty(spec.ingress.as_ref())) {
         defects.push(Defect::IngressNotDenied);
     }
-    if !denies(|spec| selects_everything(spec) && covers(spec, "Egress") && is_empty(spec.egress.as_ref())) {
+    if !denied("Egress", |spec| is_empty(spec.egress.as_ref())) {
         defects.push(Defect::EgressNotDenied);
     }
+    defects.append(&mut passing);
     let open = policies.iter().filter(|policy| policy.spec.as_ref().is_some_and(is_open));
     defects.extend(open.map(|policy| Defect::OpenNetworkPolicy(name_of(&policy.metadata))));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Raw;
 
-use super::{Defect, Observed, name_of};
+use super::{Defect, Observed, find, name_of};
 use crate::{Quantity, Quota, names};
 
 type Amounts = BTreeMap<String, Quantity>;
@@ -18,23 +18,31 @@ pub(super) fn examine_quota(observed: &Observed<'_>, defects: &mut Vec<Defect>) 
             Ok(least) => least,
         },
     };
-    // A quota with scopes speaks of some pods only, so it limits nothing for certain.
-    let unscoped = observed.resource_quotas.iter().filter(|quota| {
-        quota.spec.as_ref().is_some_and(|spec| {
-            spec.scopes.as_ref().is_none_or(Vec::is_empty) && spec.scope_selector.is_none()
-        })
-    });
-    let matching: Vec<_> = unscoped.filter(|quota| has_all(spec_hard(quota), &least)).collect();
-    match matching.as_slice() {
-        [] => {
+    let limits = |quota: &ResourceQuota| is_unscoped(quota) && has_all(spec_hard(quota), &least);
+    let quotas = observed.resource_quotas;
+    let find = |will_do: &dyn Fn(&ResourceQuota) -> bool, passing: &mut Vec<Defect>| {
+        find("ResourceQuota", quotas, |quota| &quota.metadata, will_do, passing)
+    };
+    let mut passing = Vec::new();
+    match find(&limits, &mut passing) {
+        None => {
             let wanted: Vec<_> = least.iter().map(|(key, value)| format!("{key}={value}")).collect();
             defects.push(Defect::QuotaMissing(wanted.join(", ")));
+            defects.append(&mut passing);
         }
-        [first, ..] if !matching.iter().any(|quota| is_enforced(quota, &least)) => {
+        Some(first) if find(&|quota| limits(quota) && is_enforced(quota, &least), &mut passing).is_none() => {
             defects.push(Defect::QuotaNotEnforced(name_of(&first.metadata)));
         }
-        _ => {}
+        Some(_) => {}
     }
+}
+
+/// A quota with scopes speaks of some pods only, so it limits nothing for certain.
+fn is_unscoped(quota: &ResourceQuota) -> bool {
+    quota
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.scopes.as_ref().is_none_or(Vec::is_empty) && spec.scope_selector.is_none())
 }
 
 fn spec_hard(quota: &ResourceQuota) -> Option<&BTreeMap<String, Raw>> {
@@ -73,7 +81,11 @@ pub(super) fn examine_limits(limits: &[LimitRange], defects: &mut Vec<Defect>) {
             && positive(&item.min, "cpu")
             && positive(&item.min, "memory")
     };
-    if !limits.iter().filter_map(|range| range.spec.as_ref()).any(|spec| spec.limits.iter().any(complete)) {
+    let will_do =
+        |range: &LimitRange| range.spec.as_ref().is_some_and(|spec| spec.limits.iter().any(complete));
+    let mut passing = Vec::new();
+    if find("LimitRange", limits, |range| &range.metadata, will_do, &mut passing).is_none() {
         defects.push(Defect::LimitRangeMissing);
+        defects.append(&mut passing);
     }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::api::rbac::v1::Subject;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -102,7 +103,58 @@ fn nothing_at_all_is_every_defect() {
             "owner-annotation",
             "limit-range-missing",
             "pod-security",
+            "organization-label",
         ],
+    );
+}
+
+#[test]
+fn the_organization_is_a_uuid() {
+    for other in ["", "acme", "0198B1F2-0000-7000-8000-000000000001"] {
+        check(
+            |c| {
+                let labels = c.namespace.metadata.labels.as_mut().unwrap();
+                labels.insert(names::ORGANIZATION_LABEL.into(), other.into());
+            },
+            &["organization-label"],
+        );
+    }
+}
+
+#[test]
+fn what_kubernetes_is_to_delete_does_not_count() {
+    fn check_passing(passing: impl Fn(&mut ObjectMeta)) {
+        check(
+            |c| passing(&mut c.network_policies[0].metadata),
+            &["ingress-not-denied", "egress-not-denied", "passing"],
+        );
+        check(|c| passing(&mut c.resource_quotas[0].metadata), &["quota-missing", "passing"]);
+        check(|c| passing(&mut c.role_bindings[0].metadata), &["owner-not-bound", "passing"]);
+        check(|c| passing(&mut c.limit_ranges[0].metadata), &["limit-range-missing", "passing"]);
+        check(|c| passing(&mut c.network_policies[1].metadata), &[]);
+        check(
+            |c| {
+                c.limit_ranges.push(c.limit_ranges[0].clone());
+                passing(&mut c.limit_ranges[0].metadata);
+            },
+            &[],
+        );
+    }
+    check_passing(|metadata| metadata.owner_references = Some(vec![OwnerReference::default()]));
+    check_passing(|metadata| {
+        metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
+    });
+}
+
+#[test]
+fn an_opening_counts_until_it_is_gone() {
+    check(
+        |c| {
+            let mut open = policy(&json!({"podSelector": {}, "ingress": [{}]}));
+            open.metadata.owner_references = Some(vec![OwnerReference::default()]);
+            c.network_policies.push(open);
+        },
+        &["open-network-policy"],
     );
 }
 

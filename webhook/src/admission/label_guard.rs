@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use contract::names;
+use contract::{names, proof::Defect};
 
 use super::{
     answer::Verdict,
@@ -101,11 +101,18 @@ fn decide_change(
     GuardVerdict::Decided(admitted(standing, request))
 }
 
-/// The verdict after the proof: what is missing, in words for users, or nothing.
-pub fn after_proof(policy: &Policy, request: &Request<'_>, missing: &[String]) -> Verdict {
-    if missing.is_empty() {
-        return admitted(policy.standing(&request.user_info), request);
+/// The verdict after the proof, from the defects that it found.
+pub fn after_proof(policy: &Policy, request: &Request<'_>, defects: Vec<Defect>) -> Verdict {
+    let defects = policy.divide(defects);
+    if defects.refused.is_empty() {
+        let admitted = admitted(policy.standing(&request.user_info), request);
+        return defects.reported.iter().fold(admitted, |verdict, defect| {
+            verdict
+                .warn(format!("{defect}; the namespace is less isolated than it says"))
+                .annotate("open-beside", defect.to_string())
+        });
     }
+    let missing: Vec<String> = defects.refused.iter().map(ToString::to_string).collect();
     Verdict::refuse(Refusal::new(
         "not-proved",
         format!(
@@ -114,7 +121,7 @@ pub fn after_proof(policy: &Policy, request: &Request<'_>, missing: &[String]) -
             request.name(),
             names::GATE_LABEL,
             names::GATE_OPEN,
-            listed(missing),
+            listed(&missing),
         ),
     ))
 }
@@ -134,7 +141,9 @@ fn is_ready(metadata: &Metadata<'_>) -> bool {
 
 /// The guarded keys that differ, labels first.
 pub fn guarded_changes(old: &Metadata<'_>, new: &Metadata<'_>) -> Vec<Change> {
-    let tenant = |metadata: &Metadata<'_>| metadata.label(names::ORGANIZATION_LABEL).is_some();
+    // A namespace that is called ready was proved with its Pod Security level, whoever's it is.
+    let tenant =
+        |metadata: &Metadata<'_>| metadata.label(names::ORGANIZATION_LABEL).is_some() || is_ready(metadata);
     let tenant = tenant(old) || tenant(new);
     let label = move |key: &str| {
         key == names::GATE_LABEL

@@ -97,6 +97,34 @@ fn pod_security_is_guarded_in_tenant_namespaces() {
 }
 
 #[test]
+fn pod_security_is_guarded_in_ready_namespaces_of_no_tenant() {
+    let ready = ("isolation-ready", "true");
+    let strict = namespace(&[ready, ("pod-security.kubernetes.io/enforce", "restricted")], &[]);
+    let loose = namespace(&[ready, ("pod-security.kubernetes.io/enforce", "privileged")], &[]);
+    assert_eq!(reasons(Some(&strict), &loose), ["not-a-writer", "prove", "prove"]);
+    assert_eq!(reasons(Some(&strict), &namespace(&[], &[]))[0], "not-a-writer");
+    let not_ready = namespace(&[("isolation-ready", "false")], &[]);
+    let labelled =
+        namespace(&[("isolation-ready", "false"), ("pod-security.kubernetes.io/enforce", "privileged")], &[]);
+    assert_eq!(reasons(Some(&not_ready), &labelled), ["unguarded"; 3]);
+}
+
+#[test]
+fn an_opening_beside_is_refused_or_reported() {
+    let (old, new) = (namespace(&[], &[]), namespace(&[("isolation-ready", "true")], &[]));
+    let request = request((PROVISIONER, ""), Some(&old), &new);
+    let mut policy = Policy::new("image");
+    let open = || vec![Defect::OpenNetworkPolicy("open".into())];
+    assert!(!after_proof(&policy, &request, open()).allowed());
+    policy.open_beside = crate::admission::policy::OpenBeside::Report;
+    let reported = after_proof(&policy, &request, open());
+    assert!(reported.allowed() && reported.audit[0].0 == "open-beside");
+    insta::assert_snapshot!(reported.warnings[0], @"NetworkPolicy open allows everything to everyone; the namespace is less isolated than it says");
+    let missing = [open(), vec![Defect::LimitRangeMissing]].concat();
+    assert!(!after_proof(&policy, &request, missing).allowed());
+}
+
+#[test]
 fn the_ready_label_is_never_set_at_creation() {
     for value in ["true", "false", ""] {
         let new = namespace(&[("isolation-ready", value)], &[]);
@@ -121,8 +149,8 @@ fn the_proof_decides_for_every_identity() {
     let policy = Policy::new("image");
     for user in [(PROVISIONER, ""), (ADMIN, "agent-ready:break-glass")] {
         let request = request(user, Some(&old), &new);
-        assert!(after_proof(&policy, &request, &[]).allowed());
-        assert!(!after_proof(&policy, &request, &["no LimitRange".into()]).allowed());
+        assert!(after_proof(&policy, &request, vec![]).allowed());
+        assert!(!after_proof(&policy, &request, vec![Defect::LimitRangeMissing]).allowed());
     }
 }
 
@@ -151,6 +179,10 @@ fn messages_say_what_happened_why_and_what_to_do() {
     let long = namespace(&[], &[("agent-ready.io/owner", &"ä".repeat(1000))]);
     assert!(text(ask(admin, None, &long)).len() < 800);
     let request = request((PROVISIONER, ""), Some(&bare), &ready);
-    let refused = after_proof(&Policy::new("image"), &request, &["no LimitRange".into(), "no quota".into()]);
+    let refused = after_proof(
+        &Policy::new("image"),
+        &request,
+        vec![Defect::LimitRangeMissing, Defect::PodSecurity(None)],
+    );
     insta::assert_snapshot!("not_proved", refused.refusal.unwrap().message);
 }

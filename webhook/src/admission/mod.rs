@@ -3,6 +3,8 @@
 //! Nothing here knows a Kubernetes client, a runtime or a web server; `tests/tests/tidy.rs` keeps it so.
 
 pub mod answer;
+pub mod baseline;
+pub mod baseline_guard;
 pub mod gate;
 pub mod hold;
 pub mod inject;

@@ -1,6 +1,6 @@
 //! The operator's settings that decisions depend on.
 
-use contract::names;
+use contract::{names, proof::Defect};
 
 use super::{gate::Mode, review::UserInfo};
 
@@ -24,6 +24,27 @@ pub struct Policy {
     pub default_mode: Mode,
     /// User name of the release controller.
     pub release_account: String,
+    /// What is done about openings beside a baseline.
+    pub open_beside: OpenBeside,
+}
+
+/// What is done about an object that lies beside a baseline and opens everything to everyone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OpenBeside {
+    /// The namespace is not proved isolated, and the object cannot be made in one that is.
+    #[default]
+    Refuse,
+    /// A warning and a line in the audit log.
+    Report,
+}
+
+/// Defects by what is done about them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Divided {
+    /// No proof with these.
+    pub refused: Vec<Defect>,
+    /// Only told.
+    pub reported: Vec<Defect>,
 }
 
 /// How a user stands to guarded keys.
@@ -47,7 +68,15 @@ impl Policy {
             sidecar_image: sidecar_image.into(),
             default_mode: Mode::Deny,
             release_account: format!("system:serviceaccount:{}:webhook", names::SYSTEM_NAMESPACE),
+            open_beside: OpenBeside::default(),
         }
+    }
+
+    /// Divides the defects of a proof by what is done about them.
+    pub fn divide(&self, defects: Vec<Defect>) -> Divided {
+        let told = |defect: &Defect| self.open_beside == OpenBeside::Report && defect.is_opening();
+        let (reported, refused) = defects.into_iter().partition(told);
+        Divided { refused, reported }
     }
 
     /// How this user stands to guarded keys.

@@ -12,7 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
 };
 
-use super::entries::{hold, pods};
+use super::entries::{baseline_guard, hold, pods};
 use crate::admission::{gate::Mode, review::API_VERSION};
 
 /// Name of the ValidatingWebhookConfiguration.
@@ -86,6 +86,8 @@ pub struct Registration {
     pub default_mode: Mode,
     /// User name of the release controller.
     pub release_account: String,
+    /// Users whose writes in tenants' namespaces ask nobody.
+    pub label_writers: Vec<String>,
     /// The authority that signs the serving certificate, PEM.
     pub ca_bundle: Option<String>,
 }
@@ -127,6 +129,7 @@ impl Registration {
                     )]),
                     ..entry("namespaces.guard.agent-ready.io")
                 },
+                baseline_guard::entry(entry(baseline_guard::NAME), self.not_exempt(), &self.label_writers),
             ]),
         }
     }
@@ -186,13 +189,21 @@ pub(super) fn guarded_keys_change() -> String {
         _ => format!("{object}.metadata.?{map}.orValue({{}})"),
     };
     let (new_labels, old_labels) = (keys("object", "labels"), keys("oldObject", "labels"));
+    let isolated = |labels: &str| {
+        format!(
+            "'{}' in {labels} || {labels}[?'{}'].orValue('') == '{}'",
+            names::ORGANIZATION_LABEL,
+            names::GATE_LABEL,
+            names::GATE_OPEN
+        )
+    };
     let label = format!(
-        "(k == '{gate}' || k.startsWith('{ours}') || (k.startsWith('{pod_security}') && \
-         ('{organization}' in {new_labels} || '{organization}' in {old_labels})))",
+        "(k == '{gate}' || k.startsWith('{ours}') || (k.startsWith('{pod_security}') && ({new} || {old})))",
         gate = names::GATE_LABEL,
         ours = names::PREFIX,
         pod_security = names::POD_SECURITY_PREFIX,
-        organization = names::ORGANIZATION_LABEL,
+        new = isolated(&new_labels),
+        old = isolated(&old_labels),
     );
     let annotation = format!("k.startsWith('{}')", names::PREFIX);
     let mut expression = String::new();
@@ -264,6 +275,7 @@ mod tests {
             exempt: Policy::new("image").exempt_namespaces,
             default_mode: Mode::Deny,
             release_account: Policy::new("image").release_account,
+            label_writers: Policy::new("image").label_writers,
             ca_bundle: Some("PEM".to_owned()),
         }
     }

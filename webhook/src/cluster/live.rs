@@ -2,21 +2,18 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use contract::{
-    names,
-    proof::{Observed, prove},
-};
+use contract::{names, proof::Defect};
 use futures::future::{BoxFuture, FutureExt as _};
-use k8s_openapi::api::{
-    core::v1::{LimitRange, Namespace as CoreNamespace, ResourceQuota},
-    networking::v1::NetworkPolicy,
-    rbac::v1::RoleBinding,
-};
+use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
 use kube::{Api, Client, api::ListParams};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    admission::gate::{Missing, Namespace, NamespaceState},
+    admission::{
+        baseline::{Baseline, Tenant},
+        gate::{Missing, Namespace, NamespaceState},
+        policy::Policy,
+    },
     facts::{Facts, NamespaceKeys},
 };
 
@@ -28,20 +25,13 @@ pub const READ_TIME_MAX: Duration = Duration::from_millis(1_800);
 #[derive(Clone)]
 pub struct Live {
     client: Client,
-}
-
-/// The objects that the proof looks at.
-struct Baseline {
-    network_policies: Vec<NetworkPolicy>,
-    resource_quotas: Vec<ResourceQuota>,
-    role_bindings: Vec<RoleBinding>,
-    limit_ranges: Vec<LimitRange>,
+    policy: Arc<Policy>,
 }
 
 impl Live {
-    /// A reader with this client's identity.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// A reader with this client's identity, who reports what this policy does not let through.
+    pub fn new(client: Client, policy: Policy) -> Self {
+        Self { client, policy: Arc::new(policy) }
     }
 
     async fn list<K>(&self, namespace: &str) -> Result<Vec<K>, kube::Error>
@@ -83,9 +73,9 @@ impl Live {
                 let missing = if is_ready(&labels) {
                     Missing::default()
                 } else {
-                    let keys = NamespaceKeys { labels: labels.clone(), annotations };
                     baseline.map_or_else(Missing::Unreadable, |baseline| {
-                        Missing::Parts(defects(&baseline, &keys))
+                        let defects = self.policy.divide(baseline.prove(&labels, &annotations)).refused;
+                        Missing::Parts(defects.iter().map(ToString::to_string).collect())
                     })
                 };
                 NamespaceState::Found(Namespace {
@@ -104,26 +94,30 @@ impl Facts for Live {
         async move { Arc::new(self.read(&name).await) }.boxed()
     }
 
-    fn proof(&self, name: &str, keys: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+    fn proof(&self, name: &str, keys: NamespaceKeys) -> BoxFuture<'_, Result<Vec<Defect>, String>> {
         let name = name.to_owned();
-        async move { Ok(defects(&self.baseline(&name).await?, &keys)) }.boxed()
+        async move { Ok(self.baseline(&name).await?.prove(&keys.labels, &keys.annotations)) }.boxed()
+    }
+
+    fn tenant(&self, name: &str) -> BoxFuture<'_, Result<Option<Tenant>, String>> {
+        let name = name.to_owned();
+        async move {
+            let namespaces: Api<CoreNamespace> = Api::all(self.client.clone());
+            let (namespace, baseline) =
+                tokio::try_join!(in_time(namespaces.get_opt(&name)), Box::pin(self.baseline(&name)))?;
+            Ok(namespace.map(|namespace| Tenant {
+                labels: namespace.metadata.labels.unwrap_or_default(),
+                annotations: namespace.metadata.annotations.unwrap_or_default(),
+                terminating: namespace.metadata.deletion_timestamp.is_some(),
+                baseline,
+            }))
+        }
+        .boxed()
     }
 }
 
 fn is_ready(labels: &std::collections::BTreeMap<String, String>) -> bool {
     labels.get(names::GATE_LABEL).is_some_and(|value| value == names::GATE_OPEN)
-}
-
-fn defects(baseline: &Baseline, keys: &NamespaceKeys) -> Vec<String> {
-    let observed = Observed {
-        labels: &keys.labels,
-        annotations: &keys.annotations,
-        network_policies: &baseline.network_policies,
-        resource_quotas: &baseline.resource_quotas,
-        role_bindings: &baseline.role_bindings,
-        limit_ranges: &baseline.limit_ranges,
-    };
-    prove(&observed).iter().map(ToString::to_string).collect()
 }
 
 async fn in_time<T>(read: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {

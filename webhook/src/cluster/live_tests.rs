@@ -17,7 +17,7 @@ where
             }
         }
     });
-    (*Live::new(client).namespace("shop").await).clone()
+    (*Live::new(client, Policy::new("image")).namespace("shop").await).clone()
 }
 
 fn namespace(labels: &Value) -> (u16, Value) {
@@ -30,7 +30,7 @@ async fn what_the_api_server_says_is_what_is_found() {
         panic!()
     };
     assert_eq!(found.labels["team"], "a");
-    assert!(matches!(found.missing, Missing::Parts(parts) if parts.len() == 6));
+    assert!(matches!(found.missing, Missing::Parts(parts) if parts.len() == 7));
     let NamespaceState::Found(ready) = read(async || namespace(&json!({"isolation-ready": "true"}))).await
     else {
         panic!()
@@ -65,7 +65,42 @@ async fn a_baseline_that_cannot_be_read_is_no_proof() {
             (200, json!({"metadata": {}, "items": []}))
         }
     });
-    assert!(Live::new(broken).proof("shop", NamespaceKeys::default()).await.unwrap_err().contains("Broken"));
+    assert!(
+        Live::new(broken, Policy::new("image"))
+            .proof("shop", NamespaceKeys::default())
+            .await
+            .unwrap_err()
+            .contains("Broken")
+    );
     let empty = client(|_, _, _| async { (200, json!({"metadata": {}, "items": []})) });
-    assert_eq!(Live::new(empty).proof("shop", NamespaceKeys::default()).await.unwrap().len(), 6);
+    assert_eq!(
+        Live::new(empty, Policy::new("image")).proof("shop", NamespaceKeys::default()).await.unwrap().len(),
+        7
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_is_read_whole_or_not_at_all() {
+    for broken in ["/namespaces/shop", "/networkpolicies", "/rolebindings", "/resourcequotas", "/limitranges"]
+    {
+        let client = client(move |_, path, _| async move {
+            if path.ends_with(broken) {
+                failure(500, "Broken")
+            } else if path.ends_with("/namespaces/shop") {
+                namespace(&json!({"team": "a"}))
+            } else {
+                (200, json!({"metadata": {}, "items": []}))
+            }
+        });
+        let read = Live::new(client, Policy::new("image")).tenant("shop").await;
+        assert!(read.unwrap_err().contains("Broken"), "{broken}");
+    }
+    let gone = client(|_, path, _| async move {
+        if path.ends_with("/namespaces/shop") {
+            failure(404, "NotFound")
+        } else {
+            (200, json!({"metadata": {}, "items": []}))
+        }
+    });
+    assert!(Live::new(gone, Policy::new("image")).tenant("shop").await.unwrap().is_none());
 }

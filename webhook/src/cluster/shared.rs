@@ -6,18 +6,22 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use contract::proof::Defect;
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
-    admission::gate::NamespaceState,
+    admission::{baseline::Tenant, gate::NamespaceState},
     facts::{Facts, NamespaceKeys},
 };
 
 /// Reads of different namespaces that run at once; more wait for their turn within the review's time limit.
 const READS_MAX: usize = 64;
+/// How long a write may wait for its turn to be compared; with its read it stays within the review's time limit.
+const TURN_TIME_MAX: Duration = Duration::from_secs(2);
 /// Reviews that may wait for one read.
 const WAITERS_MAX: usize = 4096;
 
@@ -116,8 +120,19 @@ impl<F: Facts> Facts for Shared<F> {
         .boxed()
     }
 
-    fn proof(&self, name: &str, keys: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+    fn proof(&self, name: &str, keys: NamespaceKeys) -> BoxFuture<'_, Result<Vec<Defect>, String>> {
         self.facts.proof(name, keys)
+    }
+
+    fn tenant(&self, name: &str) -> BoxFuture<'_, Result<Option<Tenant>, String>> {
+        let name = name.to_owned();
+        async move {
+            // Not shared, for each write is compared with what is there when it comes; so their number is bounded.
+            let permit = tokio::time::timeout(TURN_TIME_MAX, self.permits.acquire()).await;
+            let Ok(Ok(_permit)) = permit else { return Err("too many reads are under way".to_owned()) };
+            self.facts.tenant(&name).await
+        }
+        .boxed()
     }
 }
 
@@ -152,7 +167,7 @@ mod tests {
             .boxed()
         }
 
-        fn proof(&self, _: &str, _: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        fn proof(&self, _: &str, _: NamespaceKeys) -> BoxFuture<'_, Result<Vec<Defect>, String>> {
             futures::future::ready(Ok(Vec::new())).boxed()
         }
     }

@@ -7,7 +7,7 @@ use tracing::Instrument as _;
 use crate::{
     admission::{
         answer::Verdict,
-        gate, hold, inject, label_guard,
+        baseline_guard, gate, hold, inject, label_guard,
         label_guard::GuardVerdict,
         metadata,
         policy::Policy,
@@ -79,6 +79,7 @@ impl Decider {
             {
                 self.namespace(request).await
             }
+            (Endpoint::Validate, _, _) if baseline_guard::is_for(request) => self.baseline(request).await,
             _ => Verdict::refuse(Refusal::unknown_request(&described(endpoint, request))),
         }
     }
@@ -106,6 +107,20 @@ impl Decider {
         }
     }
 
+    async fn baseline(&self, request: &Request<'_>) -> Verdict {
+        let write = match baseline_guard::decide(&self.policy, request) {
+            baseline_guard::GuardVerdict::Decided(verdict) => return verdict,
+            baseline_guard::GuardVerdict::Compare(write) => *write,
+        };
+        let name = request.namespace();
+        let read = tracing::info_span!("baseline read", namespace = name);
+        match self.facts.tenant(name).instrument(read).await {
+            Ok(Some(tenant)) => baseline_guard::compare(&self.policy, request, write, &tenant),
+            Ok(None) => Verdict::refuse(baseline_guard::unknown(request, "there is none of that name")),
+            Err(why) => Verdict::refuse(baseline_guard::unknown(request, &why)),
+        }
+    }
+
     async fn prove(&self, request: &Request<'_>) -> Verdict {
         let keys = match request.object.map(metadata::read) {
             Some(Ok(metadata)) => {
@@ -117,7 +132,7 @@ impl Decider {
         };
         let read = tracing::info_span!("proof", namespace = request.name());
         match self.facts.proof(request.name(), keys).instrument(read).await {
-            Ok(missing) => label_guard::after_proof(&self.policy, request, &missing),
+            Ok(defects) => label_guard::after_proof(&self.policy, request, defects),
             Err(why) => Verdict::refuse(Refusal::unknown_state(request.name(), &why)),
         }
     }

@@ -5,6 +5,8 @@ use futures::future::{BoxFuture, FutureExt as _, ready};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use contract::proof::Defect;
+
 use super::*;
 use crate::{
     admission::{
@@ -16,14 +18,14 @@ use crate::{
 };
 
 /// Every namespace is in this state; the proof says this.
-struct Fixed(Arc<NamespaceState>, Result<Vec<String>, String>);
+struct Fixed(Arc<NamespaceState>, Result<Vec<Defect>, String>);
 
 impl Facts for Fixed {
     fn namespace(&self, _: &str) -> BoxFuture<'_, Arc<NamespaceState>> {
         ready(Arc::clone(&self.0)).boxed()
     }
 
-    fn proof(&self, _: &str, _: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+    fn proof(&self, _: &str, _: NamespaceKeys) -> BoxFuture<'_, Result<Vec<Defect>, String>> {
         ready(self.1.clone()).boxed()
     }
 }
@@ -34,7 +36,7 @@ fn application(facts: impl Facts, readiness: &Readiness) -> App {
     App::new(Decider::new(Policy::new("image"), Arc::new(facts)), metrics, registry, readiness.clone())
 }
 
-fn app(labels: &[(&str, &str)], proof: Result<Vec<String>, String>) -> Router {
+fn app(labels: &[(&str, &str)], proof: Result<Vec<Defect>, String>) -> Router {
     let labels = labels
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -82,7 +84,7 @@ async fn a_label_is_decided_by_the_proof() {
     let ready = json!({"metadata": {"name": "shop", "labels": {"isolation-ready": "true"}}});
     let review = review("namespaces", "UPDATE", &ready, &json!({"metadata": {"name": "shop"}}));
     assert!(allowed(app(&[], Ok(vec![])), "/validate", &review).await);
-    assert!(!allowed(app(&[], Ok(vec!["no quota".into()])), "/validate", &review).await);
+    assert!(!allowed(app(&[], Ok(vec![Defect::LimitRangeMissing])), "/validate", &review).await);
     assert!(!allowed(app(&[], Err("timed out".into())), "/validate", &review).await);
 }
 
