@@ -107,6 +107,8 @@ async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> R
     );
     gate.admin.may("create -f - --dry-run=server --namespace=kube-system", &manifest).await?;
 
+    baselines_while_dead(gate, ready).await?;
+
     // What the gate decides stands still.
     let failed = "failed calling webhook \"";
     gate.admin.may_not(failed, &format!("create -f - --namespace={unready}"), &manifest).await?;
@@ -118,6 +120,38 @@ async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> R
     Ok(())
 }
 
+/// What a baseline is made of cannot be changed; what could not weaken it goes on, and so does the provisioner.
+async fn baselines_while_dead(gate: &Gate, tenant: &str) -> Result<()> {
+    let calls = calls(gate).await?;
+    let create = format!("create -f - --namespace={tenant}");
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "own"},
+        "spec": {"podSelector": {"matchLabels": {"a": "b"}}, "ingress": [{"from": [{"podSelector": {}}]}]}});
+    gate.owner.may(&create, &policy.to_string()).await?;
+    gate.owner.may(&format!("delete networkpolicy own --namespace={tenant}"), "").await?;
+    gate.owner
+        .may(&format!("create rolebinding own --clusterrole=view --user=bob --namespace={tenant}"), "")
+        .await?;
+    gate.owner.may(&format!("delete rolebinding own --namespace={tenant}"), "").await?;
+    let patch = json!({"metadata": {"labels": {"a": "b"}}});
+    let patch = format!("patch resourcequota tenant-quota --namespace={tenant} --type=merge --patch={patch}");
+    gate.provisioner.may(&patch, "").await?;
+    let since = self::calls(gate).await?;
+    ensure!(since == calls, "a tenant's own objects called the gate: before {calls:#?}, after {since:#?}");
+
+    for object in [
+        "networkpolicy default-deny",
+        "resourcequota tenant-quota",
+        "limitrange tenant-limits",
+        "rolebinding tenant-owner",
+    ] {
+        let delete = format!("delete {object} --namespace={tenant}");
+        gate.admin.may_not("failed calling webhook \"baseline.guard", &delete, "").await?;
+    }
+    let mut open = policy;
+    open["spec"]["ingress"] = json!([{}]);
+    gate.owner.may_not("failed calling webhook \"baseline.guard", &create, &open.to_string()).await.map(drop)
+}
+
 /// How often the apiserver has called the gate's entries, by its own count.
 async fn calls(gate: &Gate) -> Result<Vec<String>> {
     let metrics = gate.admin.may("get --raw /metrics", "").await?;
@@ -127,7 +161,9 @@ async fn calls(gate: &Gate) -> Result<Vec<String>> {
             || line.starts_with("apiserver_admission_webhook_fail_open_count")
     };
     let gates = |line: &&str| {
-        line.contains("pods.gate.agent-ready.io") || line.contains("namespaces.guard.agent-ready.io")
+        ["pods.gate", "namespaces.guard", "baseline.guard"]
+            .iter()
+            .any(|entry| line.contains(&format!("{entry}.agent-ready.io")))
     };
     Ok(metrics.lines().filter(of_ours).filter(gates).map(str::to_owned).collect())
 }

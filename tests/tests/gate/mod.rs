@@ -18,6 +18,8 @@ use uuid::Uuid;
 pub const POD_GATE: &str = "admission webhook \"pods.gate.agent-ready.io\" denied the request";
 /// The label guard's entry.
 pub const LABEL_GUARD: &str = "admission webhook \"namespaces.guard.agent-ready.io\" denied the request";
+/// The baseline guard's entry.
+pub const BASELINE_GUARD: &str = "admission webhook \"baseline.guard.agent-ready.io\" denied the request";
 /// The injection's entry.
 pub const INJECTION: &str = "admission webhook \"pods.inject.agent-ready.io\" denied the request";
 /// How long a controller may take to do its part.
@@ -29,7 +31,12 @@ pub struct Gate {
     pub admin: Actor,
     pub break_glass: Actor,
     pub provisioner: Actor,
+    /// Whom the tenants' namespaces belong to, by Kubernetes' own role `admin`.
+    pub owner: Actor,
 }
+
+/// The owner of every tenant here.
+pub const OWNER: &str = "ann@acme.example";
 
 /// Someone with a kubectl.
 pub struct Actor {
@@ -42,8 +49,10 @@ impl Gate {
         let platform = Platform::shared().await?;
         let admin = platform.kubectl_command();
         let groups = ["--as=ops", "--as-group=agent-ready:break-glass", "--as-group=system:masters"];
+        let owner = format!("--as=agent-ready:{OWNER}");
         Ok(Self {
             platform,
+            owner: Actor { kubectl: admin.clone(), extra: vec![owner] },
             break_glass: Actor { kubectl: admin.clone(), extra: groups.map(str::to_owned).to_vec() },
             admin: Actor { kubectl: admin, extra: Vec::new() },
             provisioner: Actor::account(platform, "provisioner").await?,
@@ -81,7 +90,7 @@ impl Gate {
         let tenant = Tenant {
             organization: OrganizationId(Uuid::new_v4()),
             slug: Slug::from_name(&fresh("gate-"))?,
-            owner: Owner::from_email("agent-ready:", "ann@acme.example")?,
+            owner: Owner::from_email("agent-ready:", OWNER)?,
             quota: Quota::default(),
             operation: Uuid::new_v4(),
             pod_security: PodSecurity::default(),
