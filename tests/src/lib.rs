@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod attacks;
+pub mod bypasses;
 pub mod cli;
 pub mod cluster;
 pub mod configured;
