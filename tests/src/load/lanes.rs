@@ -188,7 +188,9 @@ fn refusal(why: &str, right: &str, as_it_should: Outcome) -> Outcome {
 /// A pod that no scheduler takes, and that fits into any quota.
 fn pod() -> Pod {
     let mut pod = crate::pods::pod("x", &["sleep"]);
-    pod["metadata"] = json!({"generateName": "load-"});
+    // The injection is asked, and adds nothing: the sidecar's limits would fill the quota whenever Kubernetes is slow to count
+    // deleted pods, after a restart of the apiserver say.
+    pod["metadata"] = json!({"generateName": "load-", "annotations": {names::INJECT_LABEL: "disabled"}});
     pod["spec"]["schedulerName"] = json!("nobody");
     pod["spec"]["containers"][0]["resources"] =
         json!({"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"cpu": "1m", "memory": "1Mi"}});
