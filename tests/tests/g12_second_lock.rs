@@ -38,8 +38,9 @@ enum By {
     Admin,
     BreakGlass,
     Provisioner,
+    Releaser,
 }
-use By::{Admin, BreakGlass, Provisioner};
+use By::{Admin, BreakGlass, Provisioner, Releaser};
 
 /// A question to both locks. Nothing that is admitted is stored.
 struct Case {
@@ -173,6 +174,28 @@ impl Namespaces {
         Ok(cases)
     }
 
+    /// A pod that comes in held, and who may let it go.
+    async fn held(&self, gate: &Gate) -> Result<Vec<Case>> {
+        let (_, namespace) = self.modes.iter().find(|(mode, _)| *mode == "hold").context("mode hold")?;
+        let mut held = pod(&json!({"name": "new"}));
+        held["spec"]["schedulingGates"] = json!([{"name": names::HOLD_GATE}]);
+        let create = format!("create --dry-run=server -f - --namespace={namespace}");
+        let mut cases = vec![Case::new(Admin, create, &held, Admitted, "")];
+        held["metadata"]["name"] = json!("held");
+        gate.admin.may(&format!("create -f - --namespace={namespace}"), &held.to_string()).await?;
+        let patch = json!([{"op": "remove", "path": "/spec/schedulingGates"}]);
+        let release =
+            format!("patch pod held --namespace={namespace} --dry-run=server --type=json --patch={patch}");
+        let note = format!("annotate pod held note=a --namespace={namespace} --dry-run=server");
+        cases.extend([
+            Case::new(Admin, release.clone(), &Value::Null, Refused, names::HOLD_GATE),
+            Case::new(BreakGlass, release.clone(), &Value::Null, Refused, names::HOLD_GATE),
+            Case::new(Releaser, release, &Value::Null, Admitted, ""),
+            Case::new(Admin, note, &Value::Null, Admitted, ""),
+        ]);
+        Ok(cases)
+    }
+
     fn creations() -> Vec<Case> {
         let organization = "0198b1f2-0000-7000-8000-000000000001";
         let tenant = json!({"agent-ready.io/organization": organization});
@@ -199,6 +222,7 @@ impl Namespaces {
     async fn cases(&self, gate: &Gate) -> Result<Vec<Case>> {
         let mut cases = self.pods();
         cases.extend(self.guarded_keys(gate).await?);
+        cases.extend(self.held(gate).await?);
         cases.extend(Self::creations());
         Ok(cases)
     }
@@ -256,6 +280,7 @@ async fn decide(gate: &Gate, case: &Case, expected: Decision, refuser: &str) -> 
         Admin => &gate.admin,
         BreakGlass => &gate.break_glass,
         Provisioner => &gate.provisioner,
+        Releaser => &gate.admin.named("system:serviceaccount:agent-ready-system:webhook"),
     };
     let output = actor.ask(&case.command, &case.input).await?;
     let decision = match output.code {

@@ -269,6 +269,7 @@ fn generated_manifests_are_what_the_program_writes() -> Result<()> {
     for (part, path) in [
         ("registration", "manifests/components/registration/configurations.yaml"),
         ("second-lock", "manifests/components/second-lock/policies.yaml"),
+        ("injection-policy", "manifests/components/injection-policy/policies.yaml"),
     ] {
         let program = tests::workspace::binary("webhook")?;
         check_generated(path, &output(Command::new(program).args(["manifests", part]))?)?;

@@ -14,7 +14,7 @@ pub use lifecycle::{CertificateArgs, InstallationArgs};
 
 use crate::{
     admission::policy::{OpenBeside, Policy},
-    cluster::configurations::{Registration, Target},
+    cluster::configurations::{Carrier, Registration, Target},
 };
 
 /// The isolation gate of agent-ready-k8s.
@@ -98,6 +98,8 @@ pub enum Part {
     Registration,
     /// Policies of the API server that keep the gate shut while the webhook is not registered.
     SecondLock,
+    /// Policies of the API server that inject the sidecar, instead of the webhook.
+    InjectionPolicy,
 }
 
 /// How the API server reaches the webhook.
@@ -109,6 +111,10 @@ pub struct RegistrationArgs {
     /// URL of the webhook instead of a Service, for a webhook outside of the cluster (https://host:port).
     #[arg(long, env = "WEBHOOK_URL", value_parser = parse_url)]
     pub webhook_url: Option<String>,
+    /// Who injects the config sidecar. With policy the webhook registers no injection of its own: apply
+    /// manifests/components/injection-policy first.
+    #[arg(long, env = "INJECTION_CARRIER", value_enum, default_value_t)]
+    pub injection_carrier: Carrier,
     /// Namespaces that the gate never looks at, by name, separated by commas; the webhook's own is always one.
     #[arg(
         long,
@@ -144,6 +150,7 @@ impl RegistrationArgs {
             default_mode: policy.modes.default_mode,
             release_account: policy.modes.release_account.clone(),
             label_writers: policy.label_writers.clone(),
+            carrier: self.injection_carrier,
             ca_bundle: None,
         }
     }

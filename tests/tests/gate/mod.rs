@@ -126,6 +126,12 @@ impl Gate {
 }
 
 impl Actor {
+    /// Someone with every right whom the apiserver knows by this name.
+    pub fn named(&self, user: &str) -> Self {
+        let extra = vec![format!("--as={user}"), "--as-group=system:masters".to_owned()];
+        Self { kubectl: self.kubectl.clone(), extra }
+    }
+
     /// One of our service accounts, with its own token and rights.
     pub async fn account(platform: &Platform, name: &str) -> Result<Self> {
         let namespace = format!("--namespace={}", names::SYSTEM_NAMESPACE);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contract::names;
-use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
+use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation, jsonptr::PointerBuf};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -14,14 +14,16 @@ use super::{
     policy::Policy,
     refusal::Refusal,
     review::Request,
-    sidecar::{self, Start},
+    sidecar::{self, Kinship, Start},
     text::Text,
 };
 
 /// Pods of the kubelet's own files carry this annotation; they run already and cannot be changed.
 const MIRROR_ANNOTATION: &str = names::MIRROR_ANNOTATION;
-const OS_LABEL: &str = "kubernetes.io/os";
-const WINDOWS: &str = "windows";
+/// Node label with the operating system.
+pub const OS_LABEL: &str = "kubernetes.io/os";
+/// The operating system that the sidecar does not run on.
+pub const WINDOWS: &str = "windows";
 
 #[derive(Deserialize)]
 struct Pod<'a> {
@@ -96,8 +98,7 @@ pub fn decide(policy: &Policy, request: &Request<'_>) -> Verdict {
                     .warn(format!("{}: the config sidecar was not injected: {why}", names::SIDECAR_CONTAINER))
             })
         }
-        Ok((operations, warnings)) => {
-            let reason = if operations.is_empty() { "already-injected" } else { "injected" };
+        Ok(Plan { operations, warnings, reason }) => {
             let patch = (!operations.is_empty()).then(|| serde_json::to_vec(&Patch(operations)));
             match patch.transpose() {
                 Ok(patch) => {
@@ -109,23 +110,53 @@ pub fn decide(policy: &Policy, request: &Request<'_>) -> Verdict {
     }
 }
 
-fn plan(policy: &Policy, object: &RawValue) -> Result<(Vec<PatchOperation>, Vec<String>), Obstacle> {
+/// What to do to the pod.
+struct Plan {
+    operations: Vec<PatchOperation>,
+    warnings: Vec<String>,
+    reason: &'static str,
+}
+
+/// The sidecar that a pod has already.
+enum Present {
+    None,
+    Ours,
+    /// Of another release, at this index of the init containers.
+    OtherRelease(usize),
+}
+
+fn plan(policy: &Policy, object: &RawValue) -> Result<Plan, Obstacle> {
     let Object(pod): Object<Pod<'_>> = serde_json::from_str(object.get())?;
     check_kind(&pod)?;
-    let (start, warnings) = wishes(&pod.metadata)?;
+    let (start, mut warnings) = wishes(&pod.metadata)?;
     let mut operations = Vec::new();
     let present = add_environment(&pod.spec, policy, &mut operations)?;
-    add_volumes(pod.spec.volumes.as_deref(), &mut operations)?;
-    if !present {
-        // Last, because it shifts the indices of the other init containers.
-        let sidecar = sidecar::container(&policy.sidecar_image, start);
-        operations.push(if pod.spec.init_containers.is_some() {
-            add("/spec/initContainers/0", sidecar)
-        } else {
-            add("/spec/initContainers", json!([sidecar]))
-        });
-    }
-    Ok((operations, warnings))
+    let replace = matches!(present, Present::OtherRelease(_));
+    add_volumes(pod.spec.volumes.as_deref(), replace, &mut operations)?;
+    let sidecar = sidecar::container(&policy.sidecar_image, start);
+    let reason = match present {
+        Present::Ours if operations.is_empty() => "already-injected",
+        Present::Ours => "injected",
+        Present::OtherRelease(index) => {
+            warnings.push(format!(
+                "{}: the config sidecar of another release was replaced by this cluster's, {}",
+                names::SIDECAR_CONTAINER,
+                policy.sidecar_image
+            ));
+            operations.push(replace_at(&format!("/spec/initContainers/{index}"), sidecar));
+            "updated"
+        }
+        Present::None => {
+            // Last, because it shifts the indices of the other init containers.
+            operations.push(if pod.spec.init_containers.is_some() {
+                add("/spec/initContainers/0", sidecar)
+            } else {
+                add("/spec/initContainers", json!([sidecar]))
+            });
+            "injected"
+        }
+    };
+    Ok(Plan { operations, warnings, reason })
 }
 
 /// Pods that the sidecar cannot be put into.
@@ -171,22 +202,23 @@ fn wishes(metadata: &Metadata<'_>) -> Result<(Start, Vec<String>), Obstacle> {
     Ok((start, warnings))
 }
 
-/// Adds the sidecar's address to every container of the app; says whether the sidecar is there already.
+/// Adds the sidecar's address to every container of the app; says which sidecar is there already.
 fn add_environment(
     spec: &Spec<'_>,
     policy: &Policy,
     operations: &mut Vec<PatchOperation>,
-) -> Result<bool, Obstacle> {
-    let mut present = false;
+) -> Result<Present, Obstacle> {
+    let mut present = Present::None;
     for (list, containers) in [("containers", &spec.containers), ("initContainers", &spec.init_containers)] {
         for (index, raw) in containers.iter().flatten().enumerate() {
             let Object(container): Object<Named<'_>> = serde_json::from_str(raw.get())?;
             if container.name.as_str() == names::SIDECAR_CONTAINER {
-                let ours = sidecar::is_ours(&serde_json::from_str(raw.get())?, &policy.sidecar_image);
-                if list == "containers" || present || !ours {
-                    return Err(Obstacle::Refuse(foreign_container()));
-                }
-                present = true;
+                let kinship = sidecar::kinship(&serde_json::from_str(raw.get())?, &policy.sidecar_image);
+                present = match (list, &present, kinship) {
+                    ("initContainers", Present::None, Kinship::Ours) => Present::Ours,
+                    ("initContainers", Present::None, Kinship::OtherRelease) => Present::OtherRelease(index),
+                    _ => return Err(Obstacle::Refuse(foreign_container())),
+                };
                 continue;
             }
             let variable = json!({"name": names::CONFIG_URL_ENV, "value": names::CONFIG_URL});
@@ -205,17 +237,26 @@ fn add_environment(
     Ok(present)
 }
 
-fn add_volumes(existing: Option<&[&RawValue]>, operations: &mut Vec<PatchOperation>) -> Result<(), Obstacle> {
+/// Adds our volumes; with `replace`, in the place of what another release called so.
+fn add_volumes(
+    existing: Option<&[&RawValue]>,
+    replace: bool,
+    operations: &mut Vec<PatchOperation>,
+) -> Result<(), Obstacle> {
     let mut missing = Vec::new();
     for ours in sidecar::volumes() {
         let mut found = false;
-        for raw in existing.unwrap_or_default() {
-            let Object(volume): Object<Named<'_>> = serde_json::from_str(raw.get())?;
+        for (index, raw) in existing.unwrap_or_default().iter().enumerate() {
+            let volume: Named<'_> = serde_json::from_str(raw.get())?;
             if ours["name"] == volume.name.as_str() {
-                if !sidecar::is_our_volume(&serde_json::from_str::<Value>(raw.get())?, &ours) {
+                found = true;
+                if sidecar::is_our_volume(&serde_json::from_str::<Value>(raw.get())?, &ours) {
+                    continue;
+                }
+                if !replace {
                     return Err(Obstacle::Refuse(foreign_volume(&volume.name)));
                 }
-                found = true;
+                operations.push(replace_at(&format!("/spec/volumes/{index}"), ours.clone()));
             }
         }
         if !found {
@@ -236,7 +277,12 @@ fn add(path: &str, value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path: PointerBuf::parse(path).unwrap_or_default(), value })
 }
 
-fn foreign_container() -> Refusal {
+fn replace_at(path: &str, value: Value) -> PatchOperation {
+    PatchOperation::Replace(ReplaceOperation { path: PointerBuf::parse(path).unwrap_or_default(), value })
+}
+
+/// A container of our name that is not ours.
+pub fn foreign_container() -> Refusal {
     Refusal::new(
         "foreign-container",
         format!(
@@ -249,7 +295,8 @@ fn foreign_container() -> Refusal {
     )
 }
 
-fn foreign_volume(name: &str) -> Refusal {
+/// A volume of our name that is not ours.
+pub fn foreign_volume(name: &str) -> Refusal {
     Refusal::new(
         "foreign-volume",
         format!(

@@ -92,7 +92,10 @@ fn a_foreign_container_or_volume_of_our_name_is_refused() {
         change(&mut pod);
         ask(&pod).refusal.unwrap()
     };
-    let foreign = refusal(&|pod| pod["spec"]["initContainers"][0]["image"] = json!("evil"));
+    let foreign = refusal(&|pod| {
+        pod["spec"]["initContainers"][0]["image"] = json!("evil");
+        pod["spec"]["initContainers"][0]["args"] = json!(["sh"]);
+    });
     insta::assert_snapshot!("container", foreign.message);
     assert_eq!(
         refusal(&|pod| pod["spec"]["containers"][0]["name"] = json!(names::SIDECAR_CONTAINER)),
@@ -105,6 +108,27 @@ fn a_foreign_container_or_volume_of_our_name_is_refused() {
     assert_eq!(twice, foreign);
     let volume = refusal(&|pod| pod["spec"]["volumes"][0]["secret"]["secretName"] = json!("other"));
     insta::assert_snapshot!("volume", volume.message);
+}
+
+#[test]
+fn the_sidecar_of_another_release_is_replaced_where_it_stands() {
+    let mut pod = pod();
+    pod["spec"]["initContainers"] = json!([{"name": "first"}]);
+    let now = injected(&pod);
+    let mut old = now.clone();
+    old["spec"]["initContainers"].as_array_mut().unwrap().swap(0, 1);
+    let swapped = old.clone();
+    old["spec"]["initContainers"][1]["image"] = json!("registry/sidecar:0");
+    old["spec"]["initContainers"][1]["args"] = json!(["as", "it", "was"]);
+    old["spec"]["volumes"][0]["secret"]["defaultMode"] = json!(0o400);
+    let verdict = ask(&old);
+    assert_eq!(verdict.reason, "updated");
+    insta::assert_snapshot!("updated", verdict.warnings.join("\n"));
+    assert_eq!(injected(&old), swapped);
+    // From another registry, as it was: nothing but the image differs.
+    let mut moved = now.clone();
+    moved["spec"]["initContainers"][0]["image"] = json!("mirror/sidecar:1");
+    assert_eq!(injected(&moved), now);
 }
 
 #[test]

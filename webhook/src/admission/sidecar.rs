@@ -64,9 +64,34 @@ pub fn volumes() -> [Value; 2] {
     [credentials, json!({"name": NO_TOKEN_VOLUME, "emptyDir": {}})]
 }
 
-/// Whether a container is the sidecar as we write it, whatever its name. What the API server fills in by default and
-/// what other injectors may add (environment, mounts, resources of other kinds) is allowed; any other difference is not.
-pub fn is_ours(existing: &Value, image: &str) -> bool {
+/// What a container of the sidecar's name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// The sidecar as this cluster injects it.
+    Ours,
+    /// The sidecar as another release or another registry has it: a copied pod, a manifest of an older one, a restored backup.
+    OtherRelease,
+    /// Anything else.
+    Foreign,
+}
+
+/// Tells by its content what a container of an init container's list is, whatever its name. What the API server fills in
+/// by default and what other injectors may add (environment, mounts, resources of other kinds) is allowed in ours.
+pub fn kinship(existing: &Value, image: &str) -> Kinship {
+    if is_ours(existing, image) {
+        return Kinship::Ours;
+    }
+    let other = existing["image"].as_str().unwrap_or_default();
+    // Ours but for the image, or our image in another version: releases may write the rest differently.
+    let other_release = is_ours(existing, other) || repository(other) == repository(image);
+    if existing["restartPolicy"] == "Always" && other_release {
+        Kinship::OtherRelease
+    } else {
+        Kinship::Foreign
+    }
+}
+
+fn is_ours(existing: &Value, image: &str) -> bool {
     [Start::Wait, Start::Go].iter().any(|start| {
         let ours = container(image, *start);
         existing.get("startupProbe").is_some() == ours.get("startupProbe").is_some()
@@ -74,31 +99,56 @@ pub fn is_ours(existing: &Value, image: &str) -> bool {
     })
 }
 
+/// An image's name without tag and digest.
+fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or_default();
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
 /// Whether `existing` is the volume `ours`, with nothing added.
 pub fn is_our_volume(existing: &Value, ours: &Value) -> bool {
     existing == ours
 }
 
-/// Keys that the API server or another injector may add at a place in the container.
-fn may_be_added(place: &str, key: &str) -> bool {
-    matches!(
-        (place, key),
-        ("", "terminationMessagePath" | "terminationMessagePolicy" | "env")
-            | ("/securityContext", "procMount")
-            | ("/resources/requests" | "/resources/limits", _)
-    )
+/// What the API server or another injector may add at a place in the container.
+pub enum Addable {
+    /// Any key.
+    Any,
+    /// These keys.
+    Keys(&'static [&'static str]),
 }
+
+/// What may be added at a place, a JSON pointer into the container.
+pub fn addable(place: &str) -> Addable {
+    match place {
+        "" => Addable::Keys(&["terminationMessagePath", "terminationMessagePolicy", "env"]),
+        "/securityContext" => Addable::Keys(&["procMount"]),
+        "/resources/requests" | "/resources/limits" => Addable::Any,
+        _ => Addable::Keys(&[]),
+    }
+}
+
+/// Places whose value may differ: AlwaysPullImages, an admission plugin of Kubernetes, writes this one over.
+pub const MAY_DIFFER: &str = "/imagePullPolicy";
+/// A list that may be longer than ours.
+pub const MAY_GROW: &str = "/volumeMounts";
 
 fn covers(existing: &Value, ours: &Value, place: &str) -> bool {
     match (existing, ours) {
         (Value::Object(existing), Value::Object(ours)) => {
+            let known = |key: &str| match addable(place) {
+                Addable::Any => true,
+                Addable::Keys(keys) => ours.contains_key(key) || keys.contains(&key),
+            };
             ours.iter().all(|(key, value)| {
                 existing.get(key).is_some_and(|other| covers(other, value, &format!("{place}/{key}")))
-            }) && existing.keys().all(|key| ours.contains_key(key) || may_be_added(place, key))
+            }) && existing.keys().all(|key| known(key))
         }
-        // AlwaysPullImages, an admission plugin of Kubernetes, writes it over.
-        (Value::String(_), Value::String(_)) if place == "/imagePullPolicy" => true,
-        (Value::Array(existing), Value::Array(ours)) if place == "/volumeMounts" => {
+        (Value::String(_), Value::String(_)) if place == MAY_DIFFER => true,
+        (Value::Array(existing), Value::Array(ours)) if place == MAY_GROW => {
             ours.iter().all(|value| existing.contains(value))
         }
         _ => existing == ours,
@@ -113,22 +163,21 @@ mod tests {
     fn ours_is_recognised_with_what_the_api_server_adds() {
         for start in [Start::Wait, Start::Go] {
             let mut container = container("image", start);
-            assert!(is_ours(&container, "image"));
+            assert_eq!(kinship(&container, "image"), Kinship::Ours);
             container["terminationMessagePath"] = json!("/dev/termination-log");
             container["imagePullPolicy"] = json!("Always");
             container["terminationMessagePolicy"] = json!("File");
             container["resources"]["limits"]["ephemeral-storage"] = json!("1Gi");
             container["env"] = json!([{"name": "ADDED", "value": "1"}]);
             container["volumeMounts"].as_array_mut().unwrap().push(json!({"name": "x", "mountPath": "/x"}));
-            assert!(is_ours(&container, "image"));
-            assert!(!is_ours(&container, "another image"));
+            assert_eq!(kinship(&container, "image"), Kinship::Ours);
+            assert_eq!(kinship(&container, "another"), Kinship::OtherRelease);
         }
     }
 
     #[test]
     fn any_other_difference_makes_it_foreign() {
         let differences = [
-            ("/image", json!("evil")),
             ("/args/0", json!("sh")),
             ("/restartPolicy", json!("Never")),
             ("/securityContext/runAsUser", json!(0)),
@@ -140,14 +189,35 @@ mod tests {
         for (pointer, value) in differences {
             let mut container = container("image", Start::Wait);
             *container.pointer_mut(pointer).unwrap() = value;
-            assert!(!is_ours(&container, "image"), "{pointer}");
+            container["image"] = json!("evil");
+            assert_eq!(kinship(&container, "image"), Kinship::Foreign, "{pointer}");
         }
         for (place, key) in
             [("", "command"), ("", "lifecycle"), ("", "envFrom"), ("/securityContext", "privileged")]
         {
             let mut container = container("image", Start::Wait);
             container.pointer_mut(place).unwrap()[key] = json!(true);
-            assert!(!is_ours(&container, "image"), "{place}/{key}");
+            container["image"] = json!("evil");
+            assert_eq!(kinship(&container, "image"), Kinship::Foreign, "{place}/{key}");
+        }
+    }
+    #[test]
+    fn our_image_in_another_version_is_another_release_of_the_sidecar() {
+        let image = "registry:5000/agent-ready/sidecar:2";
+        let with = |image: &str, restart: &str| json!({"image": image, "restartPolicy": restart});
+        for other in ["registry:5000/agent-ready/sidecar:1", "registry:5000/agent-ready/sidecar@sha256:0"] {
+            assert_eq!(kinship(&with(other, "Always"), image), Kinship::OtherRelease, "{other}");
+            assert_eq!(kinship(&with(other, "Never"), image), Kinship::Foreign, "{other}");
+        }
+        for other in ["registry:5000/agent-ready/sidecar-not:1", "registry:5000", "evil", ""] {
+            assert_eq!(kinship(&with(other, "Always"), image), Kinship::Foreign, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_an_image_without_tag_and_digest() {
+        for (image, name) in [("a", "a"), ("a:1", "a"), ("h:5/a", "h:5/a"), ("h:5/a:1@sha256:0", "h:5/a")] {
+            assert_eq!(repository(image), name);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Text of CEL expressions: literals and lists of them.
 
+use serde_json::Value;
+
 /// A string literal.
 pub fn string(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 2);
@@ -25,8 +27,28 @@ pub fn strings<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
     format!("[{}]", literals.join(", "))
 }
 
+/// A JSON value. Lists and maps may be of mixed types, as in JSON.
+pub fn value(value: &Value) -> String {
+    match value {
+        Value::String(text) => string(text),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| format!("dyn({})", self::value(item))).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(map) => {
+            let entry =
+                |(key, item): (&String, &Value)| format!("{}: dyn({})", string(key), self::value(item));
+            let entries: Vec<String> = map.iter().map(entry).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -35,5 +57,11 @@ mod tests {
         assert_eq!(string("a\nb"), r"'a\nb'");
         assert_eq!(strings(["a", "b'"]), r"['a', 'b\'']");
         assert_eq!(strings::<&str>([]), "[]");
+    }
+
+    #[test]
+    fn json_is_written_with_mixed_types() {
+        let json = json!({"a": [1, "b", true], "c": {}});
+        assert_eq!(value(&json), "{'a': dyn([dyn(1), dyn('b'), dyn(true)]), 'c': dyn({})}");
     }
 }

@@ -75,6 +75,16 @@ impl Target {
     }
 }
 
+/// Who injects the config sidecar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Carrier {
+    /// The webhook.
+    #[default]
+    Webhook,
+    /// The API server, by [`super::injection_policy`].
+    Policy,
+}
+
 /// What the configurations depend on.
 #[derive(Debug, Clone)]
 pub struct Registration {
@@ -88,6 +98,8 @@ pub struct Registration {
     pub release_account: String,
     /// Users whose writes in tenants' namespaces ask nobody.
     pub label_writers: Vec<String>,
+    /// Who injects the sidecar.
+    pub carrier: Carrier,
     /// The authority that signs the serving certificate, PEM.
     pub ca_bundle: Option<String>,
 }
@@ -138,7 +150,10 @@ impl Registration {
     pub fn mutating(&self) -> MutatingWebhookConfiguration {
         MutatingWebhookConfiguration {
             metadata: registered(MUTATING),
-            webhooks: Some(vec![self.injection(), self.hold()]),
+            webhooks: Some(match self.carrier {
+                Carrier::Webhook => vec![self.injection(), self.hold()],
+                Carrier::Policy => vec![self.hold()],
+            }),
         }
     }
 
@@ -276,6 +291,7 @@ mod tests {
             default_mode: Mode::Deny,
             release_account: Policy::new("image").release_account,
             label_writers: Policy::new("image").label_writers,
+            carrier: Carrier::Webhook,
             ca_bundle: Some("PEM".to_owned()),
         }
     }
@@ -313,6 +329,15 @@ mod tests {
             .map(|entry| (entry.failure_policy.as_deref().unwrap(), entry.timeout_seconds.unwrap()))
             .collect();
         assert_eq!(policies, [("Ignore", 1), ("Fail", 5)]);
+    }
+
+    #[test]
+    fn what_the_policy_injects_the_webhook_does_not() {
+        let carrier = Carrier::Policy;
+        let registration = Registration { carrier, ..registration(Target::Url("https://a".to_owned())) };
+        let names: Vec<_> =
+            registration.mutating().webhooks.unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, [hold::NAME]);
     }
 
     #[test]

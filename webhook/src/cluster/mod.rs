@@ -6,9 +6,11 @@ pub mod configurations;
 pub mod entries;
 #[cfg(test)]
 mod fake;
+pub mod injection_policy;
 pub mod keeper;
 pub mod live;
 pub mod material;
+pub mod policies;
 pub mod registration;
 pub mod release;
 pub mod rotation;

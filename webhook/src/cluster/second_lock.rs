@@ -4,16 +4,15 @@
 use contract::names;
 use k8s_openapi::{
     api::admissionregistration::v1::{
-        AuditAnnotation, MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
-        ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
-        ValidatingAdmissionPolicySpec, Validation, Variable,
+        AuditAnnotation, MatchResources, ValidatingAdmissionPolicySpec, Validation,
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement,
 };
 
 use super::{
     cel,
-    configurations::{exists, guarded_keys_change, metadata, requirement, selector},
+    configurations::{exists, guarded_keys_change, requirement, selector},
+    policies::{Lock, binding, condition, matches, policy, spec, variables},
 };
 use crate::admission::{gate::Mode, policy::Policy};
 
@@ -32,15 +31,6 @@ const ITSELF: &str = "This is the gate's second lock, a policy of the API server
 pub struct SecondLock {
     /// Who may do what.
     pub policy: Policy,
-}
-
-/// A policy and where it acts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lock {
-    /// What is refused.
-    pub policy: ValidatingAdmissionPolicy,
-    /// Where, and what becomes of it.
-    pub bindings: Vec<ValidatingAdmissionPolicyBinding>,
 }
 
 impl SecondLock {
@@ -183,10 +173,7 @@ impl SecondLock {
             )),
         );
         let spec = ValidatingAdmissionPolicySpec {
-            match_constraints: Some(MatchResources {
-                namespace_selector: Some(selector(vec![self.not_exempt()])),
-                ..matches(&["pods"], &["UPDATE"], "Namespaced")
-            }),
+            match_constraints: Some(matches(&["pods"], &["UPDATE"], "Namespaced")),
             match_conditions: Some(condition("hold-ends", released)),
             validations: Some(vec![Validation {
                 expression: format!(
@@ -228,8 +215,8 @@ fn pod_message() -> String {
     let unheld = format!(
         "variables.mode == 'hold' ? {} : ''",
         cel::string(&format!(
-            " Its mode is hold, and the pod came without the scheduling gate {}, which the webhook adds while it is \
-             registered and answers.",
+            " Its mode is hold, and the scheduling gate {} does not hold this pod: the webhook adds it while it is registered \
+             and answers.",
             names::HOLD_GATE
         ))
     );
@@ -252,66 +239,6 @@ fn ready_at_creation() -> String {
          {ITSELF}. To do: create it without the label; the provisioner sets it when the baseline is proved.",
         names::GATE_LABEL
     )
-}
-
-/// Refuses what it cannot evaluate.
-fn spec() -> ValidatingAdmissionPolicySpec {
-    ValidatingAdmissionPolicySpec {
-        failure_policy: Some("Fail".to_owned()),
-        ..ValidatingAdmissionPolicySpec::default()
-    }
-}
-
-fn matches(resources: &[&str], operations: &[&str], scope: &str) -> MatchResources {
-    let owned = |items: &[&str]| Some(items.iter().map(|item| (*item).to_owned()).collect());
-    MatchResources {
-        match_policy: Some("Equivalent".to_owned()),
-        resource_rules: Some(vec![NamedRuleWithOperations {
-            api_groups: owned(&[""]),
-            api_versions: owned(&["v1"]),
-            operations: owned(operations),
-            resources: owned(resources),
-            scope: Some(scope.to_owned()),
-            ..NamedRuleWithOperations::default()
-        }]),
-        ..MatchResources::default()
-    }
-}
-
-fn condition(name: &str, expression: String) -> Vec<MatchCondition> {
-    vec![MatchCondition { name: name.to_owned(), expression }]
-}
-
-fn variables<const N: usize>(pairs: [(&str, String); N]) -> Vec<Variable> {
-    pairs.map(|(name, expression)| Variable { name: name.to_owned(), expression }).into()
-}
-
-fn policy(name: &str, spec: ValidatingAdmissionPolicySpec) -> ValidatingAdmissionPolicy {
-    ValidatingAdmissionPolicy {
-        metadata: metadata(name),
-        spec: Some(spec),
-        ..ValidatingAdmissionPolicy::default()
-    }
-}
-
-fn binding(
-    policy: &str,
-    name: &str,
-    namespaces: Option<LabelSelector>,
-    action: &str,
-) -> ValidatingAdmissionPolicyBinding {
-    ValidatingAdmissionPolicyBinding {
-        metadata: metadata(name),
-        spec: ValidatingAdmissionPolicyBindingSpec {
-            match_resources: namespaces.map(|namespace_selector| MatchResources {
-                namespace_selector: Some(namespace_selector),
-                ..MatchResources::default()
-            }),
-            policy_name: policy.to_owned(),
-            validation_actions: vec![action.to_owned()],
-            ..ValidatingAdmissionPolicyBindingSpec::default()
-        },
-    }
 }
 
 #[cfg(test)]
