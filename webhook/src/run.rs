@@ -39,7 +39,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Serve(settings) => serve(*settings).await.map(|()| ExitCode::SUCCESS),
             Command::Manifests(settings) => manifests::print(&settings).map(|()| ExitCode::SUCCESS),
-            Command::Review(settings) => offline::review(&settings).await,
+            Command::Review(settings) => Ok(offline::review(&settings).await),
         }
     })
 }

@@ -2,7 +2,7 @@
 
 mod modes;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::names;
@@ -15,6 +15,7 @@ pub use lifecycle::{CertificateArgs, InstallationArgs};
 use crate::{
     admission::policy::{OpenBeside, Policy},
     cluster::configurations::{Carrier, Registration, Target},
+    offline::settings::Review,
 };
 
 /// The isolation gate of agent-ready-k8s.
@@ -33,8 +34,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Prints what the API server is told, as YAML, for review and for `manifests/`.
     Manifests(Box<Manifests>),
-    /// Decides one AdmissionReview from a file or stdin and prints the answer; fails if it is refused.
-    Review(Review),
+    /// Decides an AdmissionReview or manifests from a file or stdin; exit status 0 admitted, 1 refused, 2 bad input.
+    Review(Box<Review>),
 }
 
 /// Settings of `serve`.
@@ -196,22 +197,6 @@ impl PolicyArgs {
     }
 }
 
-/// Settings of `review`.
-#[derive(Debug, Args)]
-pub struct Review {
-    /// File with the AdmissionReview; `-` is stdin.
-    pub file: PathBuf,
-    /// Labels of the namespace, as key=value, separated by commas.
-    #[arg(long, value_delimiter = ',', value_parser = parse_label)]
-    pub namespace_labels: Vec<(String, String)>,
-    /// Decide about injection instead of admission.
-    #[arg(long)]
-    pub mutate: bool,
-    /// Who may do what.
-    #[command(flatten)]
-    pub policy: PolicyArgs,
-}
-
 fn parse_service(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -230,7 +215,7 @@ fn parse_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must read key=value")?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -45,7 +45,8 @@ impl Live {
         Ok(api.list(&ListParams::default()).await?.items)
     }
 
-    async fn baseline(&self, namespace: &str) -> Result<Baseline, String> {
+    /// What the proof of a namespace looks at, as it is now; the error is for users.
+    pub async fn baseline(&self, namespace: &str) -> Result<Baseline, String> {
         let reads = async {
             let (network_policies, resource_quotas, role_bindings, limit_ranges) = tokio::try_join!(
                 self.list(namespace),
@@ -56,6 +57,16 @@ impl Live {
             Ok(Baseline { network_policies, resource_quotas, role_bindings, limit_ranges })
         };
         in_time(reads).await
+    }
+
+    /// Labels and annotations of a namespace, if there is one of that name; the error is for users.
+    pub async fn keys(&self, name: &str) -> Result<Option<NamespaceKeys>, String> {
+        let namespaces: Api<CoreNamespace> = Api::all(self.client.clone());
+        let namespace = in_time(namespaces.get_opt(name)).await?;
+        Ok(namespace.map(|namespace| NamespaceKeys {
+            labels: namespace.metadata.labels.unwrap_or_default(),
+            annotations: namespace.metadata.annotations.unwrap_or_default(),
+        }))
     }
 
     async fn read(&self, name: &str) -> NamespaceState {
