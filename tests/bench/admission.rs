@@ -63,7 +63,7 @@ pub async fn whole_refusal(platform: &Platform, folder: &Path) -> Result<()> {
 }
 
 /// A review as the apiserver sends it for a pod of a Deployment, 5.6 KiB, managed fields included.
-fn pod_review(namespace: &str) -> String {
+pub fn pod_review(namespace: &str) -> String {
     let environment: Vec<_> = (0..12)
         .map(|i| json!({"name": format!("SETTING_{i}"), "value": "a value of ordinary length"}))
         .collect();

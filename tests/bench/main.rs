@@ -6,10 +6,12 @@
 #![allow(clippy::print_stdout, missing_docs, reason = "a program that prints its figures")]
 
 mod admission;
+mod apiserver;
 mod configuration;
 mod creation;
 mod process;
 mod report;
+mod scale;
 mod servers;
 mod stats;
 mod wrk;
@@ -22,12 +24,18 @@ fn main() -> Result<()> {
     if let [serve, kind, address, folder] = arguments.as_slice()
         && serve == "serve"
     {
+        if kind == "apiserver" {
+            return apiserver::run(address.parse()?, folder);
+        }
         return servers::run(kind, address.parse()?, folder.as_ref());
     }
     let wants = |section: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == section);
     let folder = tempfile::tempdir()?;
     if wants("admission") {
         admission::run(folder.path())?;
+    }
+    if wants("scale") {
+        scale::run(folder.path())?;
     }
     if ["refusal", "creation", "writes", "reloads"].into_iter().any(wants) {
         tokio::runtime::Runtime::new()?.block_on(on_platform(wants, folder.path()))?;

@@ -22,12 +22,21 @@ impl Process {
 
     /// Resident memory now, in bytes (`VmRSS` of proc_pid_status(5)).
     pub fn resident(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was ever resident, in bytes (`VmHWM`).
+    pub fn resident_most(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, label: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let kib = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(label))
             .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        Ok(kib.context("the process has no VmRSS")? * 1024)
+        Ok(kib.with_context(|| format!("the process has no {label}"))? * 1024)
     }
 }
 

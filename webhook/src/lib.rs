@@ -3,6 +3,7 @@
 //! `admission` decides, `serve` speaks HTTPS, `cluster` reads and writes Kubernetes; `facts` is the port between them.
 
 pub mod admission;
+pub mod audit;
 pub mod cluster;
 pub mod facts;
 pub mod jitter;

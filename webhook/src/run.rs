@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{
+        auditor::{self, Auditor},
         certificates::Store,
         keeper::{self, Keeper},
         live::Live,
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Serve(settings) => serve(*settings).await.map(|()| ExitCode::SUCCESS),
             Command::Manifests(settings) => manifests::print(&settings).map(|()| ExitCode::SUCCESS),
             Command::Review(settings) => Ok(offline::review(&settings).await),
+            Command::Audit(settings) => Ok(auditor::command::audit(&settings).await),
         }
     })
 }
@@ -50,8 +52,8 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("no way to the API server")?;
     let registration = settings.registration.registration(&settings.namespace, &settings.policy);
     let policy = settings.policy.policy(registration.exempt.clone());
-    let facts = Arc::new(Shared::new(Live::new(client.clone(), policy.clone())));
-    let decider = Decider::new(policy, facts);
+    let live = Live::new(client.clone(), policy.clone());
+    let decider = Decider::new(policy.clone(), Arc::new(Shared::new(live.clone())));
     let mut registry = metrics::registry();
     let reviews = Metrics::register(&mut registry);
     let stores = Stores::default();
@@ -63,6 +65,9 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
     let part = readiness.part("certificates and registration", keeper::AGE_MAX);
     let watched = stores.clone();
     readiness.check("watches", move || watched.usable());
+    let audit = auditor::metrics::Metrics::register(&mut registry);
+    let auditor =
+        Auditor::new(client.clone(), live, stores.clone(), Arc::new(policy), registration.clone(), audit);
     let app = App::new(decider, reviews, registry, readiness.clone());
 
     let ending = CancellationToken::new();
@@ -90,6 +95,7 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
         tokio::spawn(keeper::watch(client.clone(), settings.namespace, certificates, changed)),
         tokio::spawn(stores.clone().follow(client)),
         tokio::spawn(release.run()),
+        tokio::spawn(auditor.run()),
     ];
     stop.cancelled().await;
     // A replica that ends writes nothing more: those that stay may have other settings.

@@ -14,7 +14,10 @@ pub use lifecycle::{CertificateArgs, InstallationArgs};
 
 use crate::{
     admission::policy::{OpenBeside, Policy},
-    cluster::configurations::{Carrier, Registration, Target},
+    cluster::{
+        auditor::settings::Audit,
+        configurations::{Carrier, Registration, Target},
+    },
     offline::settings::Review,
 };
 
@@ -36,6 +39,8 @@ pub enum Command {
     Manifests(Box<Manifests>),
     /// Decides an AdmissionReview or manifests from a file or stdin; exit status 0 admitted, 1 refused, 2 bad input.
     Review(Box<Review>),
+    /// Prints what is wrong with what is already there; exit status 0 nothing, 1 something, 2 the cluster could not be read.
+    Audit(Box<Audit>),
 }
 
 /// Settings of `serve`.

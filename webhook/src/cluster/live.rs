@@ -14,6 +14,7 @@ use crate::{
         gate::{Missing, Namespace, NamespaceState},
         policy::Policy,
     },
+    cluster::store,
     facts::{Facts, NamespaceKeys},
 };
 
@@ -67,6 +68,15 @@ impl Live {
             labels: namespace.metadata.labels.unwrap_or_default(),
             annotations: namespace.metadata.annotations.unwrap_or_default(),
         }))
+    }
+
+    /// What the proof of a namespace finds now, with the labels and annotations that the watch store knows.
+    pub async fn prove_known(&self, namespace: &store::Namespace) -> Result<Vec<Defect>, String> {
+        let owned = |keys: &std::collections::BTreeMap<Box<str>, Box<str>>| {
+            keys.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        };
+        let baseline = self.baseline(&namespace.name).await?;
+        Ok(baseline.prove(&owned(&namespace.labels), &owned(&namespace.annotations)))
     }
 
     async fn read(&self, name: &str) -> NamespaceState {

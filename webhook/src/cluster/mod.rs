@@ -1,5 +1,6 @@
 //! What the webhook reads from and writes to Kubernetes.
 
+pub mod auditor;
 pub mod cel;
 pub mod certificates;
 pub mod configurations;

@@ -15,6 +15,7 @@ use crate::{
     admission::{
         answer::Verdict,
         policy::Policy,
+        refusal::Refusal,
         review::{API_VERSION, KIND, decode},
     },
     facts::NamespaceKeys,
@@ -99,7 +100,7 @@ async fn namespace(
     let existing = match known.existing(&item.name).await {
         Ok(existing) => existing,
         Err(why) => {
-            let refusal = crate::admission::refusal::Refusal::unknown_state(&item.name, &why);
+            let refusal = Refusal::unknown_state(&item.name, &why);
             return (Verdict::refuse(refusal), None);
         }
     };
@@ -130,24 +131,44 @@ fn keys(object: &Value) -> Option<NamespaceKeys> {
     Some(NamespaceKeys { labels: read("labels")?, annotations: read("annotations")? })
 }
 
-/// A pod goes through injection, where its namespace asks for it, and through the gate; both must admit it.
+/// A pod goes through injection, where its namespace asks for it, through the hold and through the gate, as in the API
+/// server: each sees what the one before made of it, and all must admit it.
 async fn pod(object: &Value, namespace: &str, known: &Arc<Known>, policy: &Policy, asker: &Asker) -> Verdict {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let ask = Ask { resource: "pods", namespace, name, object, old: None };
     let injects = known.labels(namespace).await.is_some_and(|labels| {
         labels.get(names::INJECT_LABEL).is_some_and(|value| value == "enabled") && !policy.exempts(namespace)
     });
-    let gate = ask.decide(Endpoint::Validate, known, policy, asker).await;
-    if !injects || !gate.allowed() {
-        return gate;
+    let mut object = object.clone();
+    let mut so_far = Verdict::default();
+    let mut operations = Vec::new();
+    for endpoint in [Endpoint::Mutate, Endpoint::Hold, Endpoint::Validate] {
+        if endpoint == Endpoint::Mutate && !injects {
+            continue;
+        }
+        let ask = Ask { resource: "pods", namespace, name, object: &object, old: None };
+        let verdict = ask.decide(endpoint, known, policy, asker).await;
+        if !verdict.allowed() {
+            return verdict;
+        }
+        if let Some(patch) = &verdict.patch
+            && let Err(why) = apply(patch, &mut object, &mut operations)
+        {
+            return Verdict::refuse(Refusal::unreadable("pod", &why));
+        }
+        so_far.warnings.extend(verdict.warnings);
+        so_far.audit.extend(verdict.audit);
+        so_far.reason = verdict.reason;
     }
-    let mut injection = ask.decide(Endpoint::Mutate, known, policy, asker).await;
-    if !injection.allowed() {
-        return injection;
-    }
-    injection.warnings.splice(0..0, gate.warnings);
-    injection.audit.splice(0..0, gate.audit);
-    Verdict { warnings: injection.warnings, audit: injection.audit, patch: injection.patch, ..gate }
+    so_far.patch = (!operations.is_empty()).then(|| Value::Array(operations).to_string().into_bytes());
+    so_far
+}
+
+/// Applies a verdict's patch, and notes its operations.
+fn apply(patch: &[u8], object: &mut Value, operations: &mut Vec<Value>) -> Result<(), String> {
+    let read = |error: serde_json::Error| error.to_string();
+    operations.extend(serde_json::from_slice::<Vec<Value>>(patch).map_err(read)?);
+    let patch: json_patch::Patch = serde_json::from_slice(patch).map_err(read)?;
+    json_patch::patch(object, &patch).map_err(|error| error.to_string())
 }
 
 impl Ask<'_> {
@@ -182,7 +203,7 @@ async fn ask(body: &[u8], endpoint: Endpoint, known: &Arc<Known>, policy: &Polic
         }
         // The reader has decoded it already; unknown is never allowed all the same.
         Err(error) => {
-            let refusal = crate::admission::refusal::Refusal::unreadable("review", &error.to_string());
+            let refusal = Refusal::unreadable("review", &error.to_string());
             (String::new(), Verdict::refuse(refusal))
         }
     }

@@ -99,7 +99,7 @@ fn an_alias_bomb_is_refused() {
     let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
     for level in 1..12 {
         let aliases = vec![format!("*a{}", level - 1); 9].join(",");
-        bomb += &format!("a{level}: &a{level} [{aliases}]\n");
+        bomb.extend([format!("a{level}: &a{level} [{aliases}]\n")]);
     }
     assert!(error(&bomb).contains("repetition limit"), "{}", error(&bomb));
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));

@@ -6,6 +6,11 @@ use contract::names;
 use serde::{Deserialize, de::DeserializeOwned};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+/// Label by which pods choose nodes of an operating system.
+const OS_LABEL: &str = "kubernetes.io/os";
+/// The operating system that the sidecar does not run on.
+const WINDOWS: &str = "windows";
+
 /// A slim record of an object.
 pub trait Record: Debug + PartialEq + Send + Sync + 'static {
     /// The object on the wire, as far as it is read.
@@ -109,6 +114,8 @@ pub struct Pod {
     pub opted_out: bool,
     /// It uses the host's network.
     pub host_network: bool,
+    /// It asks for Windows.
+    pub windows: bool,
     /// The controller that made it.
     pub owner: Option<Owner>,
     /// It mirrors a file of a kubelet.
@@ -174,6 +181,8 @@ pub struct WirePod {
 struct WireSpec {
     node_name: Option<Box<str>>,
     host_network: Option<bool>,
+    os: Option<WireNamed>,
+    node_selector: Option<BTreeMap<Box<str>, Box<str>>>,
     scheduling_gates: Option<Vec<WireNamed>>,
     init_containers: Option<Vec<WireNamed>>,
 }
@@ -252,6 +261,9 @@ impl Record for Pod {
         let mirror = annotation(names::MIRROR_ANNOTATION).is_some();
         let owner =
             metadata.owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
+        let selected = spec.node_selector.as_ref().and_then(|selector| selector.get(OS_LABEL));
+        let windows =
+            spec.os.as_ref().map(|os| &os.name).or(selected).is_some_and(|os| os.as_ref() == WINDOWS);
         let containers = spec.init_containers.unwrap_or_default();
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
@@ -264,6 +276,7 @@ impl Record for Pod {
             sidecar: containers.iter().any(|container| container.name.as_ref() == names::SIDECAR_CONTAINER),
             opted_out,
             host_network: spec.host_network == Some(true),
+            windows,
             owner: owner.map(|owner| Owner { kind: owner.kind, name: owner.name }),
             mirror,
             terminating: metadata.deletion_timestamp.is_some(),

@@ -47,6 +47,7 @@ fn a_pod_is_kept_as_far_as_somebody_asks() {
         sidecar: true,
         opted_out: true,
         host_network: true,
+        windows: false,
         owner: Some(Owner { kind: "ReplicaSet".into(), name: "web-1".into() }),
         mirror: true,
         terminating: false,
