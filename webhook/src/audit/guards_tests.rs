@@ -15,6 +15,7 @@ fn expected() -> Value {
         target,
         exempt: vec!["kube-system".to_owned(), "gate".to_owned()],
         default_mode: Mode::Deny,
+        label_writers: Vec::new(),
         release_account: "system:serviceaccount:agent-ready-system:webhook".to_owned(),
         ca_bundle: None,
     };

@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use contract::proof::{Observed, prove};
+use contract::proof::Defect;
 use futures::future::{BoxFuture, FutureExt as _};
 use k8s_openapi::{api::core::v1::ResourceQuotaStatus, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::read::Part;
 use crate::{
-    admission::gate::{Missing, Namespace, NamespaceState},
-    cluster::live::{Baseline, Live},
+    admission::{
+        baseline::{Baseline, Tenant},
+        gate::{Missing, Namespace, NamespaceState},
+    },
+    cluster::live::Live,
     facts::{Facts, NamespaceKeys},
 };
 
@@ -66,7 +69,8 @@ impl Known {
         }
     }
 
-    async fn defects(&self, name: &str, keys: &NamespaceKeys) -> Result<Vec<String>, String> {
+    /// The baseline as it would be with what the input has of it.
+    async fn baseline(&self, name: &str) -> Result<Baseline, String> {
         let mut baseline = match &self.live {
             Some(live) => live.baseline(name).await?,
             None => Baseline::default(),
@@ -77,20 +81,18 @@ impl Known {
             overlay(&mut baseline.role_bindings, &parts.role_bindings, |object| &object.metadata);
             overlay(&mut baseline.limit_ranges, &parts.limit_ranges, |object| &object.metadata);
         }
-        let observed = Observed {
-            labels: &keys.labels,
-            annotations: &keys.annotations,
-            network_policies: &baseline.network_policies,
-            resource_quotas: &baseline.resource_quotas,
-            role_bindings: &baseline.role_bindings,
-            limit_ranges: &baseline.limit_ranges,
-        };
-        Ok(prove(&observed).iter().map(ToString::to_string).collect())
+        Ok(baseline)
+    }
+
+    async fn defects(&self, name: &str, keys: &NamespaceKeys) -> Result<Vec<Defect>, String> {
+        Ok(self.baseline(name).await?.prove(&keys.labels, &keys.annotations))
     }
 
     async fn state(&self, name: &str) -> NamespaceState {
         if let Some(keys) = self.accepted.get(name) {
-            let missing = self.defects(name, keys).await.map_or_else(Missing::Unreadable, Missing::Parts);
+            let missing = self.defects(name, keys).await.map_or_else(Missing::Unreadable, |defects| {
+                Missing::Parts(defects.iter().map(ToString::to_string).collect())
+            });
             return NamespaceState::Found(Namespace {
                 labels: keys.labels.clone(),
                 missing,
@@ -120,13 +122,25 @@ impl Facts for Known {
         async move { Arc::new(self.state(&name).await) }.boxed()
     }
 
-    fn proof(&self, name: &str, keys: NamespaceKeys) -> BoxFuture<'_, Result<Vec<String>, String>> {
+    fn proof(&self, name: &str, keys: NamespaceKeys) -> BoxFuture<'_, Result<Vec<Defect>, String>> {
         let name = name.to_owned();
         async move {
             if self.live.is_none() && !self.parts.contains_key(&name) {
                 return Err("no cluster was asked, and the input has no baseline for it (--live)".to_owned());
             }
             self.defects(&name, &keys).await
+        }
+        .boxed()
+    }
+
+    fn tenant(&self, name: &str) -> BoxFuture<'_, Result<Option<Tenant>, String>> {
+        let name = name.to_owned();
+        async move {
+            match &self.live {
+                // As it is: the input's own objects are what a write would make of it.
+                Some(live) => live.tenant(&name).await,
+                None => Err("no cluster was asked (--live)".to_owned()),
+            }
         }
         .boxed()
     }

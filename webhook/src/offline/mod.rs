@@ -44,10 +44,11 @@ pub async fn review(settings: &Review) -> ExitCode {
 async fn run(settings: &Review) -> anyhow::Result<bool> {
     let name = settings.file.display();
     let items = read(&bytes(settings)?).with_context(|| format!("cannot read {name}"))?;
+    let policy = settings.policy.policy(settings.exempt_namespaces.clone());
     let mut known = Known::default();
     if settings.live {
         let client = kube::Client::try_default().await.context("no way to the cluster (KUBECONFIG)")?;
-        known.live = Some(Live::new(client));
+        known.live = Some(Live::new(client, policy.clone()));
     } else if !settings.namespace_labels.is_empty() {
         known.given = Some(settings.namespace_labels.iter().cloned().collect());
     }
@@ -57,7 +58,6 @@ async fn run(settings: &Review) -> anyhow::Result<bool> {
         namespace: settings.namespace.clone(),
         endpoint: if settings.mutate { Endpoint::Mutate } else { Endpoint::Validate },
     };
-    let policy = settings.policy.policy(settings.exempt_namespaces.clone());
     let outcomes = decide::decide(items, known, &policy, &asker).await;
     let text = match settings.output {
         Output::Text => report::text(&outcomes),

@@ -42,7 +42,7 @@ async fn run(settings: &Audit) -> anyhow::Result<bool> {
     let client = Client::try_default().await.context("no way to the cluster (KUBECONFIG)")?;
     let registration = settings.registration.registration(&settings.namespace, &settings.policy);
     let policy = settings.policy.policy(registration.exempt.clone());
-    let live = Live::new(client.clone());
+    let live = Live::new(client.clone(), policy.clone());
     let stores = listed(&client).await?;
     if settings.as_if_enforced {
         let hits = hits(&live, &policy, &stores).await;
