@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     admission::{gate::Mode, policy::Policy},
     cluster::{
-        configurations::{Registration, Target},
+        configurations::{Carrier, Registration, Target},
         second_lock::SecondLock,
     },
 };
@@ -16,6 +16,7 @@ fn expected() -> Value {
         exempt: vec!["kube-system".to_owned(), "gate".to_owned()],
         default_mode: Mode::Deny,
         label_writers: Vec::new(),
+        carrier: Carrier::Webhook,
         release_account: "system:serviceaccount:agent-ready-system:webhook".to_owned(),
         ca_bundle: None,
     };
