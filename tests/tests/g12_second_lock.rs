@@ -351,7 +351,8 @@ async fn remove_webhook(gate: &Gate, namespaces: &Namespaces) -> Result<()> {
     if gate.platform.has_node() {
         gate.admin.may(&format!("scale {DEPLOYMENT} --replicas=0"), "").await?;
         let pods = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
-        gate.admin.may(&format!("delete {pods} --grace-period=0 --force"), "").await?;
+        // Not by force: a replica whose pod is gone before its process would heal the registration.
+        gate.admin.may(&format!("delete {pods} --grace-period=1"), "").await?;
         eventually("the end of every replica", async || {
             Ok((gate.admin.get(pods).await?["items"] == json!([])).then_some(()))
         })
@@ -360,9 +361,17 @@ async fn remove_webhook(gate: &Gate, namespaces: &Namespaces) -> Result<()> {
         gate.platform.component("webhook").kill().await?;
     }
     gate.admin.may(&format!("delete {CONFIGURATIONS}"), "").await?;
-    // While it is registered and dead, every change of a guarded key fails.
+    // While it is registered and dead, every change of a guarded key fails, and every pod that is to be held. The API server
+    // hears of the two configurations apart.
     let exempt = format!("label namespace {} agent-ready.io/gate=exempt --dry-run=server", namespaces.bare);
-    eventually("the webhook is registered no more", async || Ok(gate.break_glass.may(&exempt, "").await.ok()))
+    eventually("the webhook is registered no more", async || {
+        Ok(gate.break_glass.may(&exempt, "").await.ok())
+    })
+    .await?;
+    let (_, hold) = namespaces.modes.iter().find(|(mode, _)| *mode == "hold").context("mode hold")?;
+    let create = format!("create --dry-run=server -f - --namespace={hold}");
+    let unheld = pod(&json!({"name": "a"})).to_string();
+    eventually("nothing is added to pods", async || Ok(gate.admin.may_not(LOCK, &create, &unheld).await.ok()))
         .await
         .map(drop)
 }
