@@ -42,6 +42,26 @@ pub struct Cause {
     pub detail: String,
 }
 
+impl Cause {
+    /// The cause as everybody may hear it. What Kubernetes, PostgreSQL and Redis say names the platform's inside: that is for
+    /// its operators, in the log and in the operation's record.
+    #[must_use]
+    pub fn outwards(&self) -> Self {
+        let detail = match self.kind {
+            CauseKind::Refused => {
+                "a part of the platform refused what the creation needs, and all of it was undone: the platform's operators \
+                 find the cause in the operation's record"
+            }
+            CauseKind::GaveUp => {
+                "a part of the platform did not do what the creation needs in time, and all of it was undone: ask again later \
+                 with a new Idempotency-Key"
+            }
+            _ => return self.clone(),
+        };
+        Self { kind: self.kind, detail: detail.to_owned() }
+    }
+}
+
 /// Sorts of permanent causes; each has its own HTTP answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -111,6 +131,19 @@ mod tests {
         ] {
             assert!(!is_transient_status(code, reason), "{code} {reason}");
         }
+    }
+
+    #[test]
+    fn what_servers_say_stays_inside() {
+        let told = |kind| Cause { kind, detail: "10.0.0.7 said: no".into() }.outwards();
+        for kind in [CauseKind::Refused, CauseKind::GaveUp] {
+            assert!(!told(kind).detail.contains("10.0.0.7"), "{kind:?}");
+        }
+        assert_eq!(
+            told(CauseKind::NamespaceTerminating).detail,
+            "10.0.0.7 said: no",
+            "it is about the caller's own"
+        );
     }
 
     #[test]

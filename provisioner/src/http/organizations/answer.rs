@@ -40,7 +40,7 @@ pub fn cause_problem(cause: &Cause) -> Problem {
         CauseKind::GaveUp => (StatusCode::SERVICE_UNAVAILABLE, "gave-up", "Creation given up"),
         CauseKind::Refused => (StatusCode::BAD_GATEWAY, "refused", "Creation refused by the platform"),
     };
-    named(status, sort, title).detail(cause.detail.clone())
+    named(status, sort, title).detail(cause.outwards().detail)
 }
 
 /// Goes on without the caller: where to look.
