@@ -53,7 +53,7 @@ async fn tenant(gate: &Gate, count: usize) -> Result<(String, Api<Pod>, Duration
         .try_collect::<Vec<_>>()
         .await?;
     let made = started.elapsed();
-    println!("{count} pods made and held in {made:?}");
+    eprintln!("{count} pods made and held in {made:?}");
     Ok((name, pods, made))
 }
 
@@ -100,7 +100,7 @@ async fn released(
         anyhow::Ok((first.context("none was held")?, Instant::now()))
     });
     let from = start.await?;
-    let Ok(clock) = tokio::time::timeout(Duration::from_secs(60), clock).await else {
+    let Ok(clock) = tokio::time::timeout(Duration::from_mins(1), clock).await else {
         bail!("some are still held after a minute")
     };
     let (first, last) = clock??;
@@ -122,7 +122,7 @@ async fn a_thousand(gate: &Gate) -> Result<()> {
         Ok(Instant::now())
     };
     let (first, last) = released(pods, PODS, label).await?;
-    println!(
+    eprintln!(
         "{PODS} held pods of one namespace: the first released after {first:?}, the last after {last:?}"
     );
     ensure!(first <= FIRST.max(made / 20) && last <= ALL.max(made / 2), "not in time: {first:?}, {last:?}");
@@ -157,7 +157,7 @@ async fn takeover(gate: &Gate) -> Result<()> {
         other.kill().await?;
     }
     let (first, last) = outcome?;
-    println!(
+    eprintln!(
         "{PODS} held pods, one replica killed: the next release after {first:?}, the last after {last:?}"
     );
     ensure!(last <= TAKEOVER.max(made / 2), "nobody took over in time: {first:?}, {last:?}");
