@@ -15,6 +15,7 @@ pub mod http;
 pub mod images;
 pub mod kubectl;
 pub mod load;
+pub mod model;
 pub mod namespace;
 pub mod pki;
 pub mod platform;

@@ -101,14 +101,20 @@ impl<'a> Webhook<'a> {
         self.rolled_out().await
     }
 
-    async fn rolled_out(&self) -> Result<()> {
+    /// SIGKILL to one replica.
+    pub async fn kill_one(&self, random: &mut StdRng) -> Result<()> {
+        self.signal("SIGKILL", random).await.map(drop)
+    }
+
+    /// Waits until every replica is there and ready.
+    pub async fn rolled_out(&self) -> Result<()> {
         self.kubectl(&format!("rollout status deployment/webhook {NAMESPACE} --timeout=180s")).await.map(drop)
     }
 
     /// Strikes, and returns when the fault itself is over.
     pub async fn strike(&self, fault: Fault, load: &Load, random: &mut StdRng) -> Result<()> {
         match fault {
-            Fault::Kill => self.signal("SIGKILL", random).await.map(drop),
+            Fault::Kill => self.kill_one(random).await,
             Fault::Freeze => {
                 let Some(container) = self.signal("SIGSTOP", random).await? else { return Ok(()) };
                 tokio::time::sleep(FREEZE).await;
