@@ -51,7 +51,7 @@ fn each_alert_fires_for_what_it_is_for_and_not_before() -> Result<()> {
         );
         let words =
             ["summary", "description"].map(|key| alert["annotations"][key].as_str().unwrap_or_default());
-        ensure!(words.iter().all(|words| words.len() > 20), "{name} does not say what to do");
+        ensure!(words.iter().all(|words| words.len() >= 20), "{name} does not say what to do");
     }
     Ok(())
 }

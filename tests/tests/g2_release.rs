@@ -125,7 +125,8 @@ async fn a_thousand(gate: &Gate) -> Result<()> {
     eprintln!(
         "{PODS} held pods of one namespace: the first released after {first:?}, the last after {last:?}"
     );
-    ensure!(first <= FIRST.max(made / 20) && last <= ALL.max(made / 2), "not in time: {first:?}, {last:?}");
+    // Where the API server made them slowly, it releases them slowly.
+    ensure!(first <= FIRST.max(made / 20) && last <= ALL.max(made), "not in time: {first:?}, {last:?}");
     gate.delete(&[&name]).await
 }
 

@@ -162,13 +162,15 @@ struct Head<'a> {
 
 /// Decodes a review; `body` is borrowed, nothing of the objects is read yet.
 pub fn decode(body: &[u8]) -> Result<Request<'_>, BadReview> {
-    match serde_json::from_slice::<Object<Envelope<'_>>>(body) {
+    // What the decoder skips must be text too.
+    let text = std::str::from_utf8(body).map_err(|error| BadReview::Malformed(error.to_string()))?;
+    match serde_json::from_str::<Object<Envelope<'_>>>(text) {
         Ok(Object(envelope)) => {
             check_head(&envelope.kind, &envelope.api_version)?;
             envelope.request.map(|request| request.0).ok_or(BadReview::NoRequest)
         }
         Err(error) => {
-            if let Ok(Object(head)) = serde_json::from_slice::<Object<Head<'_>>>(body) {
+            if let Ok(Object(head)) = serde_json::from_str::<Object<Head<'_>>>(text) {
                 check_head(&head.kind, &head.api_version)?;
             }
             Err(BadReview::Malformed(error.to_string()))
