@@ -50,7 +50,9 @@ async fn lenient(gate: &Gate, plain: &str, strict: &str, replicas: i64) -> Resul
         gate.platform.component("webhook").kill().await?;
         let kubeconfig = deploy::service_account_kubeconfig(gate.platform, "webhook").await?;
         let mut command = tokio::process::Command::new(workspace::binary("webhook")?);
-        command.args(["serve", "--default-mode=audit"]).envs(deploy::settings::webhook_process(gate.platform));
+        command
+            .args(["serve", "--default-mode=audit"])
+            .envs(deploy::settings::webhook_process(gate.platform));
         process = Some(command.env("KUBECONFIG", kubeconfig).kill_on_drop(true).spawn()?);
     }
     eventually("pods come in", async || Ok(gate.admin.may(&create(plain), &manifest()).await.ok())).await?;

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::cluster::Place;
-use super::{Clients, How, Model, Operation, Verdict};
+use super::{Clients, How, Mode, Model, Operation, Verdict};
 
 /// After a replica was killed the API server may meet its address for so long.
 const AFTER_A_KILL: Duration = Duration::from_mins(1);
@@ -44,7 +44,7 @@ pub struct Sequence<'a> {
     kills: &'a Kills,
     random: StdRng,
     model: Model,
-    /// Held pods of a namespace that was never ready since.
+    /// Held pods that nothing may have let go since.
     held: Vec<String>,
     trace: Vec<String>,
 }
@@ -82,7 +82,7 @@ impl<'a> Sequence<'a> {
         }
         for pod in &self.held {
             let held = self.place.is_held(pod).await?;
-            ensure!(held != Some(false), "pod {pod} was released in a namespace that was never ready");
+            ensure!(held != Some(false), "pod {pod} was released though nothing let it go");
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl<'a> Sequence<'a> {
             }
             (true, None) => {
                 self.model.done(operation, Instant::now());
-                if matches!(operation, Operation::Ready(true, _) | Operation::DeleteNamespace) {
+                if lets_go(operation) {
                     self.held.clear();
                 }
             }
@@ -154,5 +154,15 @@ impl<'a> Sequence<'a> {
             tokio::time::sleep(AGAIN).await;
         }
         again
+    }
+}
+
+/// Whether held pods may be released, or gone, once this went through.
+fn lets_go(operation: Operation) -> bool {
+    match operation {
+        Operation::Ready(true, _) | Operation::DeleteNamespace => true,
+        // Who may change the mode may let pods in.
+        Operation::SetMode(mode, _) => mode != Mode::Hold,
+        _ => false,
     }
 }
