@@ -68,9 +68,17 @@ impl Model {
             Operation::Ready(true, actor) => namespace.ready || (guarded(actor) && whole),
             Operation::Ready(false, actor) => !namespace.ready || guarded(actor),
             Operation::SetMode(mode, actor) => namespace.mode == mode || guarded(actor),
-            // From the moment the baseline is whole, only those who guard it may make it less.
-            Operation::Break(_, actor) => guarded(actor) || !whole,
-            Operation::Delete(part, actor) => guarded(actor) || !whole || part == Part::Beside,
+            // From the moment the baseline is whole, only those who guard it may make it less; and once the namespace is
+            // called ready no part may get worse, whatever the others are.
+            Operation::Break(part, actor) => {
+                guarded(actor) || !(whole || namespace.ready && namespace.good[part as usize])
+            }
+            Operation::Delete(Part::Beside, _) => true,
+            Operation::Delete(part, actor) => {
+                // Of a policy that denies one direction still, something is left to lose.
+                let worse = namespace.good[part as usize] || part == Part::DefaultDeny;
+                guarded(actor) || !(whole || namespace.ready && worse)
+            }
             _ => true,
         }
     }
