@@ -24,7 +24,7 @@ lane() {
     while [ -n "$file" ]; do
         began=$(date +%s)
         result=ok
-        PLATFORM_STATE="$root/$1" cargo test --locked -p tests --test "$file" -- --test-threads=1 >"$work/$file.log" 2>&1 ||
+        PLATFORM_STATE="$root/$1" cargo test --locked -p tests --test "$file" -- --test-threads=1 --show-output >"$work/$file.log" 2>&1 ||
             result=FAILED
         printf '%s %s %s s, on %s\n' "$file" "$result" "$(($(date +%s) - began))" "$1" >"$work/$file.result"
         # In one piece.
