@@ -10,7 +10,6 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gate::{Actor, Gate, POD_GATE, eventually, fresh, pod};
 use serde_json::{Value, json};
 
-const DEPLOYMENT: &str = "deployment/webhook --namespace=agent-ready-system";
 const CONFIGURATIONS: &str =
     "validatingwebhookconfiguration/agent-ready-gate mutatingwebhookconfiguration/agent-ready-inject";
 /// Questions asked at once.
@@ -238,7 +237,7 @@ async fn the_lock_decides_as_the_webhook_does_and_both_together_break_nothing() 
     let outcome = async {
         install_lock(&gate, &namespaces).await?;
         both_together(&gate).await?;
-        let replicas = replicas(&gate).await?;
+        let replicas = gate.replicas().await?;
         let outcome = async {
             remove_webhook(&gate, &namespaces).await?;
             decide_all(&gate, &cases, LOCK, |case| case.lock.map_or(case.webhook, |(decision, _)| decision))
@@ -338,25 +337,11 @@ async fn both_together(gate: &Gate) -> Result<()> {
     gate.admin.may(&format!("delete namespace {gone} {made} --timeout=60s"), "").await.map(drop)
 }
 
-/// How many replicas are wanted; none where the webhook is a process of the machine.
-async fn replicas(gate: &Gate) -> Result<Option<i64>> {
-    if !gate.platform.has_node() {
-        return Ok(None);
-    }
-    gate.admin.get(DEPLOYMENT).await?["spec"]["replicas"].as_i64().context("replicas").map(Some)
-}
-
 /// Ends every replica, and then the registration, which nobody is left to heal.
 async fn remove_webhook(gate: &Gate, namespaces: &Namespaces) -> Result<()> {
     if gate.platform.has_node() {
-        gate.admin.may(&format!("scale {DEPLOYMENT} --replicas=0"), "").await?;
-        let pods = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
         // Not by force: a replica whose pod is gone before its process would heal the registration.
-        gate.admin.may(&format!("delete {pods} --grace-period=1"), "").await?;
-        eventually("the end of every replica", async || {
-            Ok((gate.admin.get(pods).await?["items"] == json!([])).then_some(()))
-        })
-        .await?;
+        gate.end_replicas("--grace-period=1").await?;
     } else {
         gate.platform.component("webhook").kill().await?;
     }
@@ -381,6 +366,5 @@ async fn start_again(gate: &Gate, replicas: Option<i64>) -> Result<()> {
     let Some(replicas) = replicas else {
         return gate.platform.component("webhook").start().await;
     };
-    gate.admin.may(&format!("scale {DEPLOYMENT} --replicas={replicas}"), "").await?;
-    gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await.map(drop)
+    gate.start_replicas(replicas).await
 }

@@ -5,12 +5,9 @@ mod gate;
 
 use anyhow::{Context as _, Result, ensure};
 use contract::names;
-use gate::{Gate, POD_GATE, eventually, pod};
+use gate::{DEPLOYMENT, Gate, POD_GATE, eventually, pod};
 use serde_json::json;
 use tests::{deploy, workspace};
-
-const DEPLOYMENT: &str = "deployment/webhook --namespace=agent-ready-system";
-const PODS: &str = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_existing_cluster_starts_with_audit_and_cannot_be_blocked() -> Result<()> {
@@ -62,12 +59,7 @@ async fn lenient(gate: &Gate, plain: &str, strict: &str, replicas: i64) -> Resul
     if let Some(process) = &mut process {
         process.kill().await?;
     } else {
-        gate.admin.may(&format!("scale {DEPLOYMENT} --replicas=0"), "").await?;
-        gate.admin.may(&format!("delete {PODS} --grace-period=0 --force"), "").await?;
-        eventually("the end of every replica", async || {
-            Ok((gate.admin.get(PODS).await?["items"] == json!([])).then_some(()))
-        })
-        .await?;
+        gate.end_replicas("--grace-period=0 --force").await?;
     }
     eventually("the webhook is out of reach", async || {
         Ok(gate.admin.may_not("failed calling webhook", &create(strict), &manifest()).await.ok())
@@ -83,6 +75,5 @@ async fn restore(gate: &Gate, replicas: i64) -> Result<()> {
         return gate.platform.component("webhook").start().await;
     }
     gate.admin.may(&format!("set env {DEPLOYMENT} DEFAULT_MODE-"), "").await?;
-    gate.admin.may(&format!("scale {DEPLOYMENT} --replicas={replicas}"), "").await?;
-    gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await.map(drop)
+    gate.start_replicas(replicas).await
 }

@@ -3,18 +3,16 @@
 
 mod gate;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use contract::names;
 use gate::{Gate, eventually, fresh, pod};
 use serde_json::json;
-
-const DEPLOYMENT: &str = "deployment/webhook --namespace=agent-ready-system";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_tenants_deploy_and_nothing_else_is_let_in() -> Result<()> {
     let gate = Gate::shared().await?;
     let (unready, ready, leaving) = (gate.namespace().await?, gate.ready().await?, gate.ready().await?);
-    let replicas = replicas(&gate).await?;
+    let replicas = gate.replicas().await?;
     let outcome = async {
         kill(&gate, &unready).await?;
         while_dead(&gate, &unready, &ready, &leaving).await
@@ -36,23 +34,9 @@ fn ask(namespace: &str) -> (String, String) {
     (format!("create -f - --dry-run=server --namespace={namespace}"), manifest)
 }
 
-/// How many replicas are wanted; none where the webhook is a process of the machine.
-async fn replicas(gate: &Gate) -> Result<Option<i64>> {
-    if !gate.platform.has_node() {
-        return Ok(None);
-    }
-    gate.admin.get(DEPLOYMENT).await?["spec"]["replicas"].as_i64().context("replicas").map(Some)
-}
-
 async fn kill(gate: &Gate, unready: &str) -> Result<()> {
     if gate.platform.has_node() {
-        gate.admin.may(&format!("scale {DEPLOYMENT} --replicas=0"), "").await?;
-        let pods = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
-        gate.admin.may(&format!("delete {pods} --grace-period=0 --force"), "").await?;
-        eventually("the end of every replica", async || {
-            Ok((gate.admin.get(pods).await?["items"] == json!([])).then_some(()))
-        })
-        .await?;
+        gate.end_replicas("--grace-period=0 --force").await?;
     } else {
         gate.platform.component("webhook").kill().await?;
     }
@@ -70,8 +54,7 @@ async fn start_again(gate: &Gate, replicas: Option<i64>) -> Result<()> {
     let Some(replicas) = replicas else {
         return gate.platform.component("webhook").start().await;
     };
-    gate.admin.may(&format!("scale {DEPLOYMENT} --replicas={replicas}"), "").await?;
-    gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await.map(drop)
+    gate.start_replicas(replicas).await
 }
 
 async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Verbs of the gate's journeys: who asks for what, and what the gate says.
 #![allow(dead_code, reason = "each journey uses its part of the verbs")]
 
+mod replicas;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -22,6 +24,8 @@ pub const LABEL_GUARD: &str = "admission webhook \"namespaces.guard.agent-ready.
 pub const BASELINE_GUARD: &str = "admission webhook \"baseline.guard.agent-ready.io\" denied the request";
 /// The injection's entry.
 pub const INJECTION: &str = "admission webhook \"pods.inject.agent-ready.io\" denied the request";
+/// The webhook where pods run.
+pub const DEPLOYMENT: &str = "deployment/webhook --namespace=agent-ready-system";
 /// How long a controller may take to do its part.
 const PATIENCE: Duration = Duration::from_secs(30);
 
