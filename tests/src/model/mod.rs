@@ -67,7 +67,10 @@ impl Model {
             // The label is believed on proof alone, whoever sets it; a write that changes nothing is none.
             Operation::Ready(true, actor) => namespace.ready || (guarded(actor) && whole),
             Operation::Ready(false, actor) => !namespace.ready || guarded(actor),
-            Operation::SetMode(mode, actor) => namespace.mode == mode || guarded(actor),
+            // Any change of what is guarded has a ready namespace proved anew.
+            Operation::SetMode(mode, actor) => {
+                namespace.mode == mode || (guarded(actor) && (whole || !namespace.ready))
+            }
             // From the moment the baseline is whole, only those who guard it may make it less; and once the namespace is
             // called ready no part may get worse, whatever the others are.
             Operation::Break(part, actor) => {
@@ -174,6 +177,11 @@ mod tests {
         done(&mut model, &[ready], now);
         assert_eq!(model.verdicts(now), [Verdict::Admitted, Verdict::Refused]);
         assert_eq!(model.verdicts(now + LAG), [Verdict::Admitted]);
+        let exempt = Operation::SetMode(Mode::Exempt, Actor::BreakGlass);
+        assert!(model.allows(exempt));
+        done(&mut model, &[Operation::Delete(Part::Quota, Actor::BreakGlass)], now);
+        assert!(!model.allows(exempt), "whatever is guarded is proved anew");
+        done(&mut model, &[Operation::Ready(false, Actor::BreakGlass), exempt], now);
     }
 
     #[test]
