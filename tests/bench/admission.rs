@@ -3,17 +3,23 @@
 use std::path::Path;
 
 use anyhow::Result;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client};
 use serde_json::json;
 use tests::Platform;
-use tests::namespace::Namespace;
 use tests::pki::Authority;
 
+use crate::metrics;
 use crate::report::{Aim, against, figure, ratio, section};
 use crate::servers::{self, Server};
 use crate::wrk;
 
 /// Seconds of load per figure.
 const SECONDS: u32 = 5;
+/// Unready namespaces that are asked about in turns.
+const NAMESPACES: usize = 1000;
 
 /// Runs the section.
 pub fn run(folder: &Path) -> Result<()> {
@@ -48,16 +54,40 @@ pub fn run(folder: &Path) -> Result<()> {
 }
 
 /// Runs the section on the deployed webhook: each refusal rests on a live read from the real apiserver.
-pub async fn whole_refusal(platform: &Platform, folder: &Path) -> Result<()> {
+pub async fn whole_refusal(platform: &Platform, client: &Client, folder: &Path) -> Result<()> {
     section(
-        "Admission: the whole refusal, live read from the real apiserver included (one unready namespace)",
+        "Admission: the whole refusal by the deployed webhook, live read from the real apiserver included",
     );
-    let namespace = Namespace::create(platform, "bench", &[]).await?;
-    let review = folder.join("refusal.json");
-    std::fs::write(&review, pod_review(&namespace.name))?;
-    for connections in [1, 32] {
-        let load = wrk::post(&format!("{}/validate", platform.webhook_url()), &review, connections, SECONDS)?;
-        figure(&format!("{connections} connections"), load);
+    let namespaces: Api<CoreNamespace> = Api::all(client.clone());
+    let name = |number: usize| format!("bench-refused-{number}");
+    stream::iter(0..NAMESPACES)
+        .map(|number| {
+            let namespace = json!({"metadata": {"name": name(number)}});
+            let namespaces = namespaces.clone();
+            async move {
+                let namespace = serde_json::from_value(namespace)?;
+                anyhow::Ok(namespaces.create(&PostParams::default(), &namespace).await?)
+            }
+        })
+        .buffer_unordered(8)
+        .try_collect::<Vec<_>>()
+        .await?;
+    for count in [1, NAMESPACES] {
+        let reviews = folder.join(format!("refusals-{count}.json"));
+        let lines: Vec<String> = (0..count).map(|number| pod_review(&name(number))).collect();
+        std::fs::write(&reviews, lines.join("\n"))?;
+        for connections in [1, 32] {
+            let before = metrics::total(client, "process_cpu_seconds_total").await?;
+            let load =
+                wrk::post(&format!("{}/validate", platform.webhook_url()), &reviews, connections, SECONDS)?;
+            let cpu = metrics::total(client, "process_cpu_seconds_total").await? - before;
+            figure(&format!("{count} unready namespaces, {connections} connections"), &load);
+            let each = cpu * 1e3 / (load.requests_per_second * f64::from(SECONDS));
+            figure("  CPU of the apiserver for each refusal", format!("{each:.2} ms"));
+        }
+    }
+    for number in 0..NAMESPACES {
+        namespaces.delete(&name(number), &DeleteParams::background()).await?;
     }
     Ok(())
 }

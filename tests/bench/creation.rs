@@ -4,22 +4,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use contract::baseline::{self, PodSecurity, Tenant};
-use contract::{OrganizationId, Owner, Quota, Slug};
-use k8s_openapi::NamespaceResourceScope;
+use contract::baseline;
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api as KubeApi, Client};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use tests::api::{Api, Wanted};
-use uuid::Uuid;
 
 use crate::report::{Aim, against, figure, ratio, section};
 use crate::stats::Samples;
+use crate::tenant;
 
 /// Tenants made each way, in turns.
 const ROUNDS: u32 = 30;
@@ -56,7 +50,7 @@ pub async fn run(client: &Client, provisioner: &Api) -> Result<()> {
     figure("five bare API calls in sequence", &calls);
     figure("the same, plus quota status and service account (floor)", &floors);
     figure("POST /api/organizations", &ours);
-    figure("POST /api/organizations, one right after the other", &Samples::new(in_a_row));
+    figure("POST /api/organizations, one right after the other", Samples::new(in_a_row));
     against("creation against the floor, p50", ratio(ours.p50(), floors.p50()), Aim::AtMost(1.25));
     Ok(())
 }
@@ -70,40 +64,21 @@ async fn created(provisioner: &Api) -> Result<Duration> {
 
 /// The five calls as an administrator would send them: the namespace, the time of the calls, and with the wait.
 async fn bare(client: &Client) -> Result<(String, Duration, Duration)> {
-    let tenant = Tenant {
-        organization: OrganizationId(Uuid::new_v4()),
-        slug: Slug::from_name(&format!("floor {}", Uuid::new_v4().simple()))?,
-        owner: Owner::from_email("agent-ready:", "floor@bench.example")?,
-        quota: Quota::default(),
-        operation: Uuid::new_v4(),
-        pod_security: PodSecurity::default(),
-    };
+    let tenant = tenant::fresh()?;
     let name = tenant.namespace();
     // Without our labels: the guard would ask who writes them, and that is not part of the floor.
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
     let namespaces: KubeApi<Namespace> = KubeApi::all(client.clone());
     let started = Instant::now();
     namespaces.create(&PostParams::default(), &namespace).await?;
-    create::<ResourceQuota>(client, &name, &baseline::resource_quota(&tenant)).await?;
-    create::<NetworkPolicy>(client, &name, &baseline::default_deny(&name)).await?;
-    create::<RoleBinding>(client, &name, &baseline::owner_binding(&tenant)).await?;
+    tenant::create(client, &name, &baseline::resource_quota(&tenant)).await?;
+    tenant::create(client, &name, &baseline::default_deny(&name)).await?;
+    tenant::create(client, &name, &baseline::owner_binding(&tenant)).await?;
     let label = Patch::Merge(json!({"metadata": {"labels": {"bench": "floor"}}}));
     namespaces.patch(&name, &PatchParams::default(), &label).await?;
     let calls = started.elapsed();
     enforced(client, &name).await?;
     Ok((name, calls, started.elapsed()))
-}
-
-async fn create<T>(client: &Client, namespace: &str, object: &T) -> Result<()>
-where
-    T: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Serialize
-        + DeserializeOwned,
-    T: std::fmt::Debug,
-{
-    KubeApi::<T>::namespaced(client.clone(), namespace).create(&PostParams::default(), object).await?;
-    Ok(())
 }
 
 /// Waits until the quota's status and the default service account are there.

@@ -9,11 +9,15 @@ mod admission;
 mod apiserver;
 mod configuration;
 mod creation;
+mod hold;
+mod metrics;
 mod process;
+mod ready;
 mod report;
 mod scale;
 mod servers;
 mod stats;
+mod tenant;
 mod wrk;
 
 use anyhow::{Context, Result};
@@ -37,7 +41,7 @@ fn main() -> Result<()> {
     if wants("scale") {
         scale::run(folder.path())?;
     }
-    if ["refusal", "creation", "writes", "reloads"].into_iter().any(wants) {
+    if ["refusal", "ready", "creation", "hold", "writes", "reloads"].into_iter().any(wants) {
         tokio::runtime::Runtime::new()?.block_on(on_platform(wants, folder.path()))?;
     }
     Ok(())
@@ -51,10 +55,16 @@ async fn on_platform(wants: impl Fn(&str) -> bool, folder: &std::path::Path) -> 
     let client = platform.client().await?;
     let provisioner = tests::api::Api::at(platform.provisioner_url())?;
     if wants("refusal") {
-        admission::whole_refusal(&platform, folder).await?;
+        admission::whole_refusal(&platform, &client, folder).await?;
+    }
+    if wants("ready") {
+        ready::run(&platform, &client).await?;
     }
     if wants("creation") {
         creation::run(&client, &provisioner).await?;
+    }
+    if wants("hold") {
+        hold::run(&platform).await?;
     }
     if wants("writes") {
         configuration::writes(&platform, &provisioner).await?;

@@ -22,15 +22,16 @@ impl std::fmt::Display for Load {
     }
 }
 
-/// Posts `body` (a file with JSON) to `url` over `connections` for `seconds`.
-pub fn post(url: &str, body: &Path, connections: u32, seconds: u32) -> Result<Load> {
-    let script = body.with_extension("lua");
+/// Posts the lines of `bodies` (a file with JSON texts), in turns, to `url` over `connections` for `seconds`.
+pub fn post(url: &str, bodies: &Path, connections: u32, seconds: u32) -> Result<Load> {
+    let script = bodies.with_extension("lua");
     std::fs::write(
         &script,
         format!(
-            "local file = assert(io.open({:?}, 'rb'))\nwrk.method = 'POST'\nwrk.body = file:read('*a')\n\
-             wrk.headers['Content-Type'] = 'application/json'\n",
-            body.display().to_string()
+            "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nlocal requests, at = {{}}, 0\n\
+             init = function()\n  for line in io.lines({:?}) do\n    requests[#requests + 1] = wrk.format(nil, nil, nil, line)\n\
+             \x20 end\nend\nrequest = function()\n  at = at % #requests + 1\n  return requests[at]\nend\n",
+            bodies.display().to_string()
         ),
     )?;
     let output = Command::new("wrk")

@@ -10,6 +10,7 @@ pub mod data;
 pub mod demo;
 pub mod deploy;
 pub mod environment;
+pub mod held;
 pub mod host;
 pub mod http;
 pub mod images;

@@ -2,10 +2,12 @@
 //! through them; both fail by a panic.
 
 mod decision;
+mod offline;
 mod oracle;
 mod scenes;
 
 pub use decision::decision;
+pub use offline::offline;
 
 use webhook::admission::review;
 

@@ -72,11 +72,8 @@ impl Live {
 
     /// What the proof of a namespace finds now, with the labels and annotations that the watch store knows.
     pub async fn prove_known(&self, namespace: &store::Namespace) -> Result<Vec<Defect>, String> {
-        let owned = |keys: &std::collections::BTreeMap<Box<str>, Box<str>>| {
-            keys.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
-        };
         let baseline = self.baseline(&namespace.name).await?;
-        Ok(baseline.prove(&owned(&namespace.labels), &owned(&namespace.annotations)))
+        Ok(baseline.prove(&namespace.labels.to_map(), &namespace.annotations.to_map()))
     }
 
     async fn read(&self, name: &str) -> NamespaceState {

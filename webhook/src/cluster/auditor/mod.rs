@@ -12,7 +12,11 @@ pub mod settings;
 mod state;
 mod write;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube::Client;
 use time::OffsetDateTime;
@@ -44,6 +48,9 @@ const TICK: Duration = Duration::from_millis(250);
 const EXAMINED: usize = 1000;
 /// Proofs begun a tick, and running at once: four lists each.
 const PROOFS: (usize, usize) = (4, 4);
+/// From the first word of a change to its proof: a tenant that is being made is proved once, and out of its way. Longer
+/// than a proof takes, so that no two of one namespace run at once.
+const PROVED_AFTER: Duration = Duration::from_secs(2);
 /// Namespaces reported a tick, and at once.
 const REPORTS: (usize, usize) = (4, 4);
 /// How often the guards themselves, and which reports are served, are looked at.
@@ -63,9 +70,9 @@ pub struct Auditor {
     metrics: Metrics,
     writer: Arc<Writer>,
     state: State,
-    /// To be examined, to be proved, to be reported; by name, `""` for the cluster.
+    /// To be examined, to be proved from when on, to be reported; by name, `""` for the cluster.
     changed: BTreeSet<Arc<str>>,
-    unproved: BTreeSet<Arc<str>>,
+    unproved: BTreeMap<Arc<str>, Instant>,
     unreported: BTreeSet<Arc<str>>,
     guards: Vec<Finding>,
 }
@@ -98,7 +105,7 @@ impl Auditor {
             metrics,
             state: State::default(),
             changed: BTreeSet::new(),
-            unproved: BTreeSet::new(),
+            unproved: BTreeMap::new(),
             unreported: BTreeSet::new(),
             guards: Vec::new(),
         }
@@ -157,13 +164,21 @@ impl Auditor {
 
     fn touched(&mut self, touched: Touched) {
         match touched {
-            Touched::One(name) => drop(self.unproved.insert(name)),
+            Touched::One(name) => self.note_unproved(name),
             Touched::Perhaps => {
                 let all = self.stores.namespaces.all();
-                let wanted = all.iter().filter(|namespace| namespaces::wants_proof(&self.policy, namespace));
-                self.unproved.extend(wanted.map(|namespace| Arc::clone(&namespace.name)));
+                for namespace in all {
+                    if namespaces::wants_proof(&self.policy, &namespace) {
+                        self.note_unproved(Arc::clone(&namespace.name));
+                    }
+                }
             }
         }
+    }
+
+    fn note_unproved(&mut self, name: Arc<str>) {
+        // From the first change on: who changes something all the time is proved all the same.
+        self.unproved.entry(name).or_insert_with(|| Instant::now() + PROVED_AFTER);
     }
 
     /// Looks at the namespaces that changed; no read, only what is known.
@@ -181,7 +196,7 @@ impl Auditor {
             };
             let wants = namespaces::wants_proof(&self.policy, &namespace);
             if self.state.meet(&namespace, now(), wants) {
-                self.unproved.insert(Arc::clone(&name));
+                self.note_unproved(Arc::clone(&name));
             }
             let findings = self.findings(&namespace);
             if self.state.note(&name, &findings, &self.metrics) {
@@ -212,14 +227,14 @@ impl Auditor {
     /// Begins proofs and reports, a few a tick.
     fn begin(&mut self, tasks: &mut JoinSet<Done>) {
         let room = PROOFS.0.min(PROOFS.1.saturating_sub(self.state.proving));
-        let due: Vec<Arc<str>> =
-            self.unproved.iter().filter(|name| self.state.may_prove(name)).take(room).cloned().collect();
-        for name in due {
+        let now = Instant::now();
+        let due = self.unproved.iter().filter(|(_, from)| **from <= now).take(room);
+        for name in due.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
             self.unproved.remove(&name);
             if let Some(namespace) = self.stores.namespaces.get("", &name)
                 && namespaces::wants_proof(&self.policy, &namespace)
             {
-                self.state.begin_proof(&name);
+                self.state.proving += 1;
                 tasks.spawn(Self::prove(self.live.clone(), namespace));
             }
         }
@@ -282,7 +297,9 @@ impl Auditor {
     /// Proves again what was proved long ago, and says again what was said long ago.
     fn grow_old(&mut self) {
         let (unproved, unreported) = self.state.old(AGAIN_AFTER);
-        self.unproved.extend(unproved);
+        for name in unproved {
+            self.note_unproved(name);
+        }
         self.unreported.extend(unreported);
     }
 }

@@ -28,8 +28,8 @@ pub struct Known {
     /// Its last proof, if it wants one.
     pub proof: Option<Proof>,
     proved_at: Option<Instant>,
-    /// When the last proof, and the last report, was begun.
-    begun: (Option<Instant>, Option<Instant>),
+    /// When the last report was begun.
+    reported_at: Option<Instant>,
     /// Labels and annotations that it was proved with, hashed.
     keys: u64,
     counts: [u32; Kind::ALL.len()],
@@ -37,8 +37,7 @@ pub struct Known {
     noted_at: Option<Instant>,
 }
 
-/// Time between two proofs, and between two reports, of one namespace: what changes all the time is no flood.
-const PROOF_EVERY: Duration = Duration::from_secs(1);
+/// Time between two reports of one namespace: what changes all the time is no flood.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// All of them, and how much is under way.
@@ -62,29 +61,16 @@ impl State {
         self.known.keys().cloned().collect()
     }
 
-    /// Whether a namespace may be proved again already.
-    pub fn may_prove(&self, name: &str) -> bool {
-        self.get(name).and_then(|known| known.begun.0).is_none_or(|at| at.elapsed() >= PROOF_EVERY)
-    }
-
     /// Whether a namespace may be reported again already.
     pub fn may_report(&self, name: &str) -> bool {
-        self.get(name).and_then(|known| known.begun.1).is_none_or(|at| at.elapsed() >= REPORT_EVERY)
-    }
-
-    /// A proof is under way.
-    pub fn begin_proof(&mut self, name: &str) {
-        self.proving += 1;
-        if let Some(known) = self.known.get_mut(name) {
-            known.begun.0 = Some(Instant::now());
-        }
+        self.get(name).and_then(|known| known.reported_at).is_none_or(|at| at.elapsed() >= REPORT_EVERY)
     }
 
     /// A report is under way.
     pub fn begin_report(&mut self, name: &str) {
         self.reporting += 1;
         if let Some(known) = self.known.get_mut(name) {
-            known.begun.1 = Some(Instant::now());
+            known.reported_at = Some(Instant::now());
         }
     }
 
@@ -93,8 +79,8 @@ impl State {
         let known = self.known.entry(Arc::clone(&namespace.name)).or_default();
         if known.uid != namespace.uid {
             // Another namespace of the same name: nothing of the old one holds.
-            let (counts, findings, begun) = (known.counts, known.findings, known.begun);
-            *known = Known { uid: namespace.uid.clone(), counts, findings, begun, ..Known::default() };
+            let (counts, findings, reported_at) = (known.counts, known.findings, known.reported_at);
+            *known = Known { uid: namespace.uid.clone(), counts, findings, reported_at, ..Known::default() };
         }
         match (known.ready, namespace.is_ready()) {
             (true, false) => known.revoked = Some(now),

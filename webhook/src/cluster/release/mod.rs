@@ -149,9 +149,11 @@ impl Release {
     fn consider(&mut self, namespace: &Arc<str>) {
         let known = self.stores.namespaces.get("", namespace);
         let may = known.is_some_and(|known| {
-            let labels =
-                known.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-            let known = Namespace { labels, terminating: known.terminating, ..Namespace::default() };
+            let known = Namespace {
+                labels: known.labels.to_map(),
+                terminating: known.terminating,
+                ..Namespace::default()
+            };
             may_release(&self.shared.policy, namespace, &known)
         });
         if !may {

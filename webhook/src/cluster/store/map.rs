@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::records::Record;
+use super::{compact::Interner, records::Record};
 
 /// An object is known otherwise than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +25,13 @@ type Objects<R> = HashMap<Arc<str>, (u64, Arc<R>)>;
 #[derive(Debug)]
 pub(super) struct Map<R> {
     namespaces: HashMap<Arc<str>, Objects<R>>,
+    interner: Interner,
     list: u64,
 }
 
 impl<R> Default for Map<R> {
     fn default() -> Self {
-        Self { namespaces: HashMap::new(), list: 0 }
+        Self { namespaces: HashMap::new(), interner: Interner::default(), list: 0 }
     }
 }
 
@@ -42,13 +43,8 @@ impl<R: Record> Map<R> {
 
     /// Takes an object in; says so if it is known otherwise than before.
     pub(super) fn put(&mut self, mut record: R) -> Option<Change> {
-        let namespace = match self.namespaces.get_key_value(record.namespace().as_ref()) {
-            Some((namespace, _)) => Arc::clone(namespace),
-            None => Arc::clone(record.namespace()),
-        };
-        // One allocation for the namespace of a thousand pods.
-        record.share_namespace(&namespace);
-        let name = Arc::clone(record.name());
+        record.share(&mut self.interner);
+        let (namespace, name) = (Arc::clone(record.namespace()), Arc::clone(record.name()));
         let objects = self.namespaces.entry(Arc::clone(&namespace)).or_default();
         let changed = match objects.entry(Arc::clone(&name)) {
             Entry::Occupied(mut known) => {

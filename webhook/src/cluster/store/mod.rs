@@ -3,6 +3,7 @@
 //! It may lag behind the API server, so no verdict on a request is ever taken from it. It says when it heard from the API
 //! server last, so that who uses it can tell how old it may be.
 
+mod compact;
 mod follow;
 mod map;
 mod metrics;
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use compact::{Interner, Pairs};
 pub use follow::follow;
 pub use map::Change;
 use map::Map;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
+use super::compact::{Interner, Pairs};
 use contract::names;
 use serde::{Deserialize, de::DeserializeOwned};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -28,8 +29,8 @@ pub trait Record: Debug + PartialEq + Send + Sync + 'static {
     fn namespace(&self) -> &Arc<str>;
     /// Its name.
     fn name(&self) -> &Arc<str>;
-    /// Uses this copy of its namespace's name instead of its own.
-    fn share_namespace(&mut self, namespace: &Arc<str>);
+    /// Uses the one copy of each text that others are likely to have too.
+    fn share(&mut self, interner: &mut Interner);
 }
 
 /// A namespace.
@@ -41,9 +42,9 @@ pub struct Namespace {
     /// Its UID: a namespace made again under the same name has another.
     pub uid: Box<str>,
     /// Its labels, as far as they are ours or Pod Security's.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
+    pub labels: Pairs,
     /// Its annotations, as far as they are ours.
-    pub annotations: BTreeMap<Box<str>, Box<str>>,
+    pub annotations: Pairs,
     /// Deletion has begun.
     pub terminating: bool,
 }
@@ -56,12 +57,12 @@ impl Namespace {
 
     /// Value of one of the labels that are kept.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).map(AsRef::as_ref)
+        self.labels.get(key)
     }
 
     /// Value of one of the annotations that are kept.
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.get(key).map(AsRef::as_ref)
+        self.annotations.get(key)
     }
 }
 
@@ -86,9 +87,9 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// Kind, as `ReplicaSet`.
-    pub kind: Box<str>,
+    pub kind: Arc<str>,
     /// Name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
 }
 
 /// A pod.
@@ -103,7 +104,7 @@ pub struct Pod {
     /// Where it is in its life.
     pub phase: Phase,
     /// The node that it is bound to.
-    pub node: Option<Box<str>>,
+    pub node: Option<Arc<str>>,
     /// When it was created, in seconds since 1970.
     pub created: i64,
     /// Its scheduling gates.
@@ -146,17 +147,17 @@ struct WireMetadata {
     resource_version: Option<String>,
     creation_timestamp: Option<String>,
     deletion_timestamp: Option<serde::de::IgnoredAny>,
-    labels: Option<BTreeMap<Box<str>, Box<str>>>,
-    annotations: Option<BTreeMap<Box<str>, Box<str>>>,
+    labels: Option<BTreeMap<Arc<str>, Arc<str>>>,
+    annotations: Option<BTreeMap<Arc<str>, Arc<str>>>,
     owner_references: Option<Vec<WireOwner>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 struct WireOwner {
     #[serde(default)]
-    kind: Box<str>,
+    kind: Arc<str>,
     #[serde(default)]
-    name: Box<str>,
+    name: Arc<str>,
     controller: Option<bool>,
 }
 
@@ -179,7 +180,7 @@ pub struct WirePod {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WireSpec {
-    node_name: Option<Box<str>>,
+    node_name: Option<Arc<str>>,
     host_network: Option<bool>,
     os: Option<WireNamed>,
     node_selector: Option<BTreeMap<Box<str>, Box<str>>>,
@@ -215,19 +216,17 @@ impl Record for Namespace {
 
     fn from_wire(wire: WireNamespace) -> Self {
         let WireMetadata { name, uid, labels, annotations, deletion_timestamp, .. } = wire.metadata;
-        let (mut labels, mut annotations) = (labels.unwrap_or_default(), annotations.unwrap_or_default());
-        labels.retain(|key, _| {
-            **key == *names::GATE_LABEL
+        let label = |key: &str| {
+            key == names::GATE_LABEL
                 || key.starts_with(names::PREFIX)
                 || key.starts_with(names::POD_SECURITY_PREFIX)
-        });
-        annotations.retain(|key, _| key.starts_with(names::PREFIX));
+        };
         Self {
             nowhere: Arc::from(""),
             name: name.unwrap_or_default(),
             uid: uid.unwrap_or_default(),
-            labels,
-            annotations,
+            labels: Pairs::of(labels, label),
+            annotations: Pairs::of(annotations, |key| key.starts_with(names::PREFIX)),
             terminating: deletion_timestamp.is_some(),
         }
     }
@@ -240,8 +239,10 @@ impl Record for Namespace {
         &self.name
     }
 
-    fn share_namespace(&mut self, namespace: &Arc<str>) {
-        self.nowhere = Arc::clone(namespace);
+    fn share(&mut self, interner: &mut Interner) {
+        interner.share(&mut self.nowhere);
+        self.labels.share(interner);
+        self.annotations.share(interner);
     }
 }
 
@@ -291,7 +292,14 @@ impl Record for Pod {
         &self.name
     }
 
-    fn share_namespace(&mut self, namespace: &Arc<str>) {
-        self.namespace = Arc::clone(namespace);
+    fn share(&mut self, interner: &mut Interner) {
+        interner.share(&mut self.namespace);
+        if let Some(node) = &mut self.node {
+            interner.share(node);
+        }
+        if let Some(owner) = &mut self.owner {
+            interner.share(&mut owner.kind);
+            interner.share(&mut owner.name);
+        }
     }
 }

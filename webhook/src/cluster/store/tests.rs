@@ -74,7 +74,7 @@ fn a_namespace_keeps_what_is_ours() {
     });
     let kept = Namespace::from_wire(serde_json::from_value(object).unwrap());
     assert!(kept.is_ready() && kept.terminating);
-    assert_eq!((kept.labels.len(), kept.annotations.len()), (3, 1));
+    assert_eq!((kept.labels.iter().count(), kept.annotations.iter().count()), (3, 1));
     assert_eq!(kept.label("agent-ready.io/gate"), Some("hold"));
     assert_eq!(kept.annotation("agent-ready.io/owner"), Some("User:ann"));
 }
