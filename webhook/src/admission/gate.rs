@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The longest list of missing parts in one message; Events of controllers are cut at 1024 bytes.
-const PARTS_MAX: usize = 6;
+const PARTS_MAX: usize = 7;
 
 /// What a live read found out about a namespace.
 #[derive(Debug, Clone, PartialEq)]
@@ -306,7 +306,7 @@ mod tests {
             message(&found(&[("isolation-ready", "false")], &["annotation agent-ready.io/quota: missing"]))
         );
         insta::assert_snapshot!("complete", message(&found(&[], &[])));
-        insta::assert_snapshot!("many", message(&found(&[], &["a", "b", "c", "d", "e", "f", "g", "h"])));
+        insta::assert_snapshot!("many", message(&found(&[], &["a", "b", "c", "d", "e", "f", "g", "h", "i"])));
         insta::assert_snapshot!("absent", message(&NamespaceState::Absent));
         let unreadable =
             Namespace { missing: Missing::Unreadable("timed out".into()), ..Namespace::default() };

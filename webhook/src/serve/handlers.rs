@@ -6,7 +6,6 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -25,24 +24,26 @@ use crate::{
     readiness::Readiness,
 };
 
-/// What the routes share.
+/// What the routes share; cheap to clone, for every request does.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Inner>);
+
+struct Inner {
     decider: Decider,
     metrics: Metrics,
-    registry: Arc<Registry>,
+    registry: Registry,
     readiness: Readiness,
 }
 
 impl App {
     /// An application that is ready when `readiness` says so; every part has its metrics in `registry` already.
     pub fn new(decider: Decider, metrics: Metrics, registry: Registry, readiness: Readiness) -> Self {
-        Self { decider, metrics, registry: Arc::new(registry), readiness }
+        Self(Arc::new(Inner { decider, metrics, registry, readiness }))
     }
 
     /// Its metrics.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.0.metrics
     }
 }
 
@@ -54,18 +55,7 @@ pub fn router(app: App) -> Router {
         .route("/hold", post(|state, request| respond(state, Endpoint::Hold, request)))
         .route("/mutate", post(|state, request| respond(state, Endpoint::Mutate, request)))
         .merge(health())
-        .layer(middleware::from_fn_with_state(app.clone(), part_gently))
         .with_state(app)
-}
-
-/// While the program ends, each connection is closed with its next answer: the API server takes another replica then,
-/// and no request meets a connection that is just being closed.
-async fn part_gently(State(app): State<App>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if app.readiness.ending() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// Routes of the plain listener.
@@ -77,11 +67,11 @@ fn health() -> Router<App> {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(async |State(app): State<App>| runtime::http::metrics_text(&app.registry)))
+        .route("/metrics", get(async |State(app): State<App>| runtime::http::metrics_text(&app.0.registry)))
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    let obstacles = app.readiness.obstacles();
+    let obstacles = app.0.readiness.obstacles();
     if obstacles.is_empty() {
         "ok\n".into_response()
     } else {
@@ -90,25 +80,30 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 async fn respond(State(app): State<App>, endpoint: Endpoint, request: Request) -> Response {
+    let mut response = match review(&app.0, endpoint, request).await {
+        Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    // While the program ends, each connection is closed with its next answer: the API server takes another replica then,
+    // and no request meets a connection that is just being closed.
+    if app.0.readiness.ending() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn review(app: &Inner, endpoint: Endpoint, request: Request) -> Result<Vec<u8>, Problem> {
     let span = report::span(endpoint, request.headers());
-    let body = match body::read(request).await {
-        Ok(body) => body,
-        Err(problem) => {
-            app.metrics.bad_request(body::code(&problem));
-            return problem.into_response();
-        }
-    };
+    let body =
+        body::read(request).await.inspect_err(|problem| app.metrics.bad_request(body::code(problem)))?;
     let started = Instant::now();
-    let request = match review::decode(&body.bytes) {
-        Ok(request) => request,
-        Err(bad) => {
-            app.metrics.bad_request(bad.code());
-            return Problem::new(StatusCode::BAD_REQUEST).detail(bad.to_string()).into_response();
-        }
-    };
+    let request = review::decode(&body.bytes).map_err(|bad| {
+        app.metrics.bad_request(bad.code());
+        Problem::new(StatusCode::BAD_REQUEST).detail(bad.to_string())
+    })?;
     let verdict = app.decider.decide(endpoint, &request).instrument(span.clone()).await;
     report::decided(&app.metrics, endpoint, &request, &verdict, started.elapsed(), &span);
-    ([(header::CONTENT_TYPE, "application/json")], answer::encode(&request.uid, &verdict)).into_response()
+    Ok(answer::encode(&request.uid, &verdict))
 }
 
 #[cfg(test)]

@@ -163,14 +163,14 @@ async fn health_readiness_and_metrics_answer_on_both_listeners() {
 async fn a_program_that_ends_is_not_ready_and_parts_from_each_connection_with_an_answer() {
     let readiness = Readiness::default();
     let app = application(Fixed(Arc::new(NamespaceState::Absent), Ok(vec![])), &readiness);
-    let ask = async |path: &str| {
-        let answer =
-            router(app.clone()).oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+    let ask = async |request: Request<Body>| {
+        let answer = router(app.clone()).oneshot(request).await.unwrap();
         (answer.status().as_u16(), answer.headers().get("connection").cloned())
     };
-    assert_eq!(ask("/readyz").await, (200, None));
+    let ready = || Request::get("/readyz").body(Body::empty()).unwrap();
+    let review = || Request::post("/validate").body(Body::empty()).unwrap();
+    assert_eq!((ask(ready()).await.0, ask(review()).await), (200, (415, None)));
     readiness.end();
     let close = Some(HeaderValue::from_static("close"));
-    assert_eq!(ask("/readyz").await, (503, close.clone()));
-    assert_eq!(ask("/healthz").await, (200, close));
+    assert_eq!((ask(ready()).await.0, ask(review()).await), (503, (415, close)));
 }
