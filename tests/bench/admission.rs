@@ -77,10 +77,11 @@ pub async fn whole_refusal(platform: &Platform, client: &Client, folder: &Path) 
         let lines: Vec<String> = (0..count).map(|number| pod_review(&name(number))).collect();
         std::fs::write(&reviews, lines.join("\n"))?;
         for connections in [1, 32] {
-            let before = metrics::total(client, "process_cpu_seconds_total").await?;
+            metrics::at_rest(client).await?;
+            let before = metrics::total(client, metrics::CPU).await?;
             let load =
                 wrk::post(&format!("{}/validate", platform.webhook_url()), &reviews, connections, SECONDS)?;
-            let cpu = metrics::total(client, "process_cpu_seconds_total").await? - before;
+            let cpu = metrics::total(client, metrics::CPU).await? - before;
             figure(&format!("{count} unready namespaces, {connections} connections"), &load);
             let each = cpu * 1e3 / (load.requests_per_second * f64::from(SECONDS));
             figure("  CPU of the apiserver for each refusal", format!("{each:.2} ms"));

@@ -13,7 +13,7 @@ use tests::api::{Api, Wanted};
 
 use crate::report::{Aim, against, figure, ratio, section};
 use crate::stats::Samples;
-use crate::tenant;
+use crate::{metrics, tenant};
 
 /// Tenants made each way, in turns.
 const ROUNDS: u32 = 30;
@@ -24,6 +24,7 @@ const REST: Duration = Duration::from_millis(300);
 pub async fn run(client: &Client, provisioner: &Api) -> Result<()> {
     section("Tenant creation: POST /api/organizations until 201, everything of the tenant made and enforced");
     let namespaces: KubeApi<Namespace> = KubeApi::all(client.clone());
+    metrics::at_rest(client).await?;
     let (mut floors, mut calls, mut ours, mut made) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS + 2 {
         tokio::time::sleep(REST).await;

@@ -74,7 +74,7 @@ impl Actors {
         labels.insert(names::MODE_LABEL.to_owned(), mode.to_owned());
         labels.remove(names::INJECT_LABEL);
         self.namespaces().create(&PostParams::default(), &namespace).await?;
-        tenant::complete(&self.writer, &tenant).await?;
+        tenant::complete(&self.admin, &tenant).await?;
         let quotas: Api<ResourceQuota> = Api::namespaced(self.admin.clone(), &name);
         tokio::time::timeout(PATIENCE, await_condition(quotas, names::QUOTA_NAME, tenant::filled)).await??;
         // The API server's selectors lag behind the labels.

@@ -38,6 +38,7 @@ pub async fn run(platform: &Platform, client: &Client) -> Result<()> {
     section("A pod of a ready namespace: CREATE through the apiserver, with the gate registered and without");
     let name = ready(platform, client).await?;
     let replicas = scale(client, 0).await?;
+    metrics::at_rest(client).await?;
     let configurations = saved(client).await?;
     let measured = measure(client, &name, &configurations).await;
     remove(client, &configurations).await?;
@@ -74,7 +75,7 @@ async fn ready(platform: &Platform, client: &Client) -> Result<String> {
     namespace.metadata.labels.get_or_insert_default().remove(names::INJECT_LABEL);
     let namespaces: Api<Namespace> = Api::all(writer.clone());
     namespaces.create(&PostParams::default(), &namespace).await?;
-    tenant::complete(&writer, &tenant).await?;
+    tenant::complete(client, &tenant).await?;
     let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), &name);
     await_condition(quotas, names::QUOTA_NAME, tenant::filled).await?;
     let label = Patch::Merge(json!({"metadata": {"labels": {names::GATE_LABEL: names::GATE_OPEN}}}));

@@ -6,7 +6,7 @@ mod offline;
 mod oracle;
 mod scenes;
 
-pub use decision::decision;
+pub use decision::{decision, decision_in_a_scene};
 pub use offline::offline;
 
 use webhook::admission::review;

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|body: &[u8]| fuzz::decision(body));
+libfuzzer_sys::fuzz_target!(|body: &[u8]| fuzz::decision_in_a_scene(body));
