@@ -1,6 +1,6 @@
 #!/bin/sh
 # Release builds on a platform of their own; each figure is printed with its floor from the same run.
-# usage: scripts/bench.sh [SECTION...]; sections: admission scale refusal ready creation hold writes reloads
+# usage: scripts/bench.sh [SECTION...]; sections: admission scale creation writes reloads hold ready refusal
 set -eu
 . "$(dirname "$0")/tools.sh"
 
