@@ -19,19 +19,22 @@ for target in "$@"; do
     offline) seeds=tests/fuzz/seeds/manifests ;;
     *) fail "usage: scripts/fuzz.sh [EXECUTIONS [review|decision|offline...]]" ;;
     esac
-    new=.local/fuzz/$target kept=tests/fuzz/corpus/$target
-    mkdir -p "$new" "$kept"
+    work=.local/fuzz/$target kept=tests/fuzz/corpus/$target.tar
+    rm -rf "$work"
+    mkdir -p "$work/known" "$work/new" "$work/kept"
+    [ ! -e "$kept" ] || tar -xf "$kept" -C "$work/known"
     # Without a sanitizer: there is no unsafe code of ours, and the stable compiler has none.
     fuzz() {
         cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none "$target" "$@"
     }
-    say "fuzzing $target: $executions executions (log: .local/fuzz/$target.log)"
-    fuzz "$new" "$kept" "$seeds" -- -runs="$executions" -dict=tests/fuzz/words.dict -max_len=8192 -timeout=10 \
-        -print_final_stats=1 >".local/fuzz/$target.log" 2>&1 || {
-        tail -n 40 ".local/fuzz/$target.log" >&2
+    say "fuzzing $target: $executions executions (log: $work/log)"
+    fuzz "$work/new" "$work/known" "$seeds" -- -runs="$executions" -dict=tests/fuzz/words.dict -max_len=8192 -timeout=10 \
+        -print_final_stats=1 >"$work/log" 2>&1 || {
+        tail -n 40 "$work/log" >&2
         fail "$target found something: the input is in tests/fuzz/artifacts/$target"
     }
-    grep -E 'DONE|stat::' ".local/fuzz/$target.log"
-    fuzz "$kept" "$new" "$seeds" -- -merge=1 >".local/fuzz/$target-merge.log" 2>&1
-    say "kept: $(find "$kept" -type f | wc -l) inputs, $(du -sk "$kept" | cut -f 1) KiB"
+    grep -aE 'DONE|stat::' "$work/log"
+    fuzz "$work/kept" "$work/new" "$work/known" "$seeds" -- -set_cover_merge=1 >"$work/merge.log" 2>&1
+    (cd "$work/kept" && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$root/$kept" -- *)
+    say "kept: $(find "$work/kept" -type f | wc -l) inputs in $kept"
 done

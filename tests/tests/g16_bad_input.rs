@@ -1,11 +1,18 @@
 //! G16: no bytes make the gate panic or admit what it must not. The fuzz targets' own checks, run without libFuzzer over
-//! their seeds and what damage makes of these.
+//! their seeds, what damage makes of these, and what fuzzing found worth keeping.
 
-use std::{fs, path::PathBuf};
+#![allow(clippy::print_stdout, reason = "counts are shown")]
+
+use std::{fs, io::Read as _, path::PathBuf};
 
 use anyhow::{Result, ensure};
 
-#[allow(clippy::expect_used, reason = "a fuzz target fails by panicking")]
+#[allow(
+    clippy::expect_used,
+    dead_code,
+    unused_imports,
+    reason = "targets fail by panicking, and call what is faster"
+)]
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 
@@ -15,11 +22,27 @@ const STEP: usize = 13;
 const DAMAGE: [u8; 6] = [0, b'"', b'{', b']', b'\\', 0xff];
 
 fn seeds(kind: &str) -> Result<Vec<Vec<u8>>> {
-    let folder: PathBuf = tests::workspace::root().join("tests/fuzz/seeds").join(kind);
+    let folder = fuzz_folder().join("seeds").join(kind);
     let seeds: Vec<Vec<u8>> =
         fs::read_dir(folder)?.map(|seed| Ok(fs::read(seed?.path())?)).collect::<Result<_>>()?;
     ensure!(seeds.len() >= 30, "the seeds of {kind} are gone");
     Ok(seeds)
+}
+
+fn kept(target: &str) -> Result<Vec<Vec<u8>>> {
+    let mut archive = tar::Archive::new(fs::File::open(fuzz_folder().join(format!("corpus/{target}.tar")))?);
+    let mut inputs = Vec::new();
+    for entry in archive.entries()? {
+        let mut input = Vec::new();
+        entry?.read_to_end(&mut input)?;
+        inputs.push(input);
+    }
+    ensure!(inputs.len() >= 500, "what fuzzing of {target} found is gone");
+    Ok(inputs)
+}
+
+fn fuzz_folder() -> PathBuf {
+    tests::workspace::root().join("tests/fuzz")
 }
 
 /// The seed, cut at many places, and with a byte changed at many.
@@ -35,25 +58,29 @@ fn damaged(seed: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     std::iter::once(seed.to_vec()).chain(cut).chain(changed)
 }
 
-fn stands(kind: &str, check: fn(&[u8])) -> Result<()> {
-    let mut inputs = 0;
-    for seed in seeds(kind)? {
-        for input in damaged(&seed) {
-            let checked = std::panic::catch_unwind(|| check(&input));
-            ensure!(checked.is_ok(), "fails for {:?}", String::from_utf8_lossy(&input));
-            inputs += 1;
-        }
+fn stands(kind: &str, target: &str, check: fn(&[u8])) -> Result<()> {
+    let (seeds, kept) = (seeds(kind)?, kept(target)?);
+    let mut count = 0;
+    for input in seeds.iter().flat_map(|seed| damaged(seed)).chain(kept) {
+        let checked = std::panic::catch_unwind(|| check(&input));
+        ensure!(checked.is_ok(), "fails for {:?}", String::from_utf8_lossy(&input));
+        count += 1;
     }
-    ensure!(inputs > 5_000, "only {inputs} inputs");
+    println!("{target}: {count} inputs");
     Ok(())
 }
 
 #[test]
 fn the_review_decoder_stands_damage() -> Result<()> {
-    stands("reviews", fuzz::review)
+    stands("reviews", "review", fuzz::review)
 }
 
 #[test]
 fn the_whole_decision_stands_damage() -> Result<()> {
-    stands("reviews", fuzz::decision)
+    stands("reviews", "decision", fuzz::decision)
+}
+
+#[test]
+fn the_offline_reader_stands_damage() -> Result<()> {
+    stands("manifests", "offline", fuzz::offline)
 }
