@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use gate::{Actor, Gate, POD_GATE, eventually, fresh, pod};
+use gate::{Actor, DEPLOYMENT, Gate, POD_GATE, eventually, fresh, pod};
 use serde_json::{Value, json};
 use tests::program::Program;
 
@@ -211,4 +211,42 @@ async fn a_replica_may_not_delete_what_it_looks_after() -> Result<()> {
         webhook.may_not("is forbidden", &format!("delete {configuration}"), "").await?;
     }
     Ok(())
+}
+
+/// Revisions begin anew with a Deployment that is made again: what it registers must count all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_made_again_registers_its_own() -> Result<()> {
+    let gate = Gate::shared().await?;
+    if !gate.platform.has_node() {
+        println!("NOT PROVED here: without a node there is no Deployment");
+        return Ok(());
+    }
+    gate.admin.may(&format!("rollout restart {DEPLOYMENT}"), "").await?;
+    gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await?;
+    let mut present = gate.admin.get(DEPLOYMENT).await?;
+    present["status"] = Value::Null;
+    for field in ["uid", "resourceVersion", "managedFields", "creationTimestamp", "generation"] {
+        present["metadata"][field] = Value::Null;
+    }
+    let writer = fresh("writer-");
+    let mut other = present.clone();
+    let writers = format!("system:serviceaccount:agent-ready-system:provisioner,{writer}");
+    let environment = &mut other["spec"]["template"]["spec"]["containers"][0]["env"];
+    let environment = environment.as_array_mut().context("the settings are in the environment")?;
+    environment.retain(|variable| variable["name"] != "LABEL_WRITERS");
+    environment.push(json!({"name": "LABEL_WRITERS", "value": writers}));
+    let changed = made_again(&gate, &other, &writer, true).await;
+    let back = made_again(&gate, &present, &writer, false).await;
+    changed.and(back)
+}
+
+/// Makes the Deployment again, and waits until what is registered names this writer, or does not.
+async fn made_again(gate: &Gate, deployment: &Value, writer: &str, named: bool) -> Result<()> {
+    gate.admin.may(&format!("delete {DEPLOYMENT}"), "").await?;
+    gate.admin.may("create -f -", &deployment.to_string()).await?;
+    gate.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await?;
+    eventually("the registration of the Deployment made again", async || {
+        Ok((gate.admin.get(GATE).await?.to_string().contains(writer) == named).then_some(()))
+    })
+    .await
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cluster::registration::rank::Rollout;
 
 fn desired() -> Value {
     json!({
@@ -19,7 +20,8 @@ fn desired() -> Value {
 }
 
 fn rank(revision: u64, digest: &str) -> Rank {
-    Rank { revision, digest: digest.to_owned() }
+    let rollout = Rollout { revision, deployment: "d".to_owned(), created: 1 };
+    Rank { rollout, digest: digest.to_owned() }
 }
 
 /// What is there once `rank` has written.

@@ -158,7 +158,7 @@ impl Registrar {
     }
 
     fn rank(&self) -> Rank {
-        Rank { revision: self.revision.known(), digest: self.digest.clone() }
+        Rank { rollout: self.revision.known(), digest: self.digest.clone() }
     }
 
     async fn judge(&self, desired: &Value, present: Option<&Value>) -> Option<Judgement> {
