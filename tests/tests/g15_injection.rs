@@ -4,7 +4,7 @@ mod gate;
 
 use anyhow::{Result, ensure};
 use contract::names;
-use gate::{Gate, INJECTION, pod};
+use gate::{Gate, INJECTION, eventually, pod};
 use serde_json::{Value, json};
 
 struct Journey {
@@ -147,6 +147,22 @@ async fn a_foreign_container_of_our_name_is_refused() -> Result<()> {
     for pod in [init, main] {
         let message = journey.refused(&pod).await?;
         ensure!(message.contains("is not the config sidecar") && message.contains("To do:"), "{message}");
+    }
+    journey.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_opts_in_by_its_label() -> Result<()> {
+    let journey = Journey::start().await?;
+    let label = format!("label namespace {} {}", journey.namespace, names::INJECT_LABEL);
+    for (change, injected) in [("-", false), ("=enabled", true)] {
+        journey.gate.provisioner.may(&format!("{label}{change}"), "").await?;
+        // The apiserver's selector lags behind the label.
+        eventually("pods are stored as the label says", async || {
+            let (stored, _) = journey.stored(&app()).await?;
+            Ok((sidecar(&stored).is_object() == injected).then_some(()))
+        })
+        .await?;
     }
     journey.end().await
 }

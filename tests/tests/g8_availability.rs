@@ -12,12 +12,18 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use gate::Gate;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tests::deploy;
 use tests::load::{Fault, Load, Namespaces, Outcome, Webhook};
 
 /// The availability run within `make test`; `AVAILABILITY_SECONDS` says otherwise.
 const RUN: Duration = Duration::from_secs(75);
 /// Stages of an authority's rotation, short enough for a run.
 const OVERLAP: &str = "CA_OVERLAP_SECONDS=4";
+
+/// Who writes labels by the version before: one more than by this one.
+const WRITERS_BEFORE: &str = "system:serviceaccount:agent-ready-system:provisioner,before@journey.example";
+/// Of the webhook.
+const REPLICAS: u32 = 2;
 
 /// Namespaces under load, and who may write to them.
 struct Field {
@@ -75,6 +81,46 @@ async fn a_rolling_update_under_load_fails_no_admission() -> Result<()> {
     }
     ensure!(report.of(Outcome::Refused) > 50 && report.of(Outcome::Ready) > 50, "no load");
     field.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_version_before_to_this_one_no_admission_fails() -> Result<()> {
+    let Some(field) = Field::new().await? else { return Ok(()) };
+    let (platform, say) = (field.gate.platform, |line: &str| println!("{line}"));
+    let webhook = Webhook::on(platform);
+    let load = field.load();
+    let outcome = async {
+        // Registered otherwise, so that the two versions have something to disagree about.
+        deploy::deploy_before(platform, &[("LABEL_WRITERS", WRITERS_BEFORE)], &say).await?;
+        registered(&field.gate, true).await
+    }
+    .await;
+    let upgraded = async {
+        deploy::deploy(platform, &say).await?;
+        webhook.settled(REPLICAS).await?;
+        registered(&field.gate, false).await
+    }
+    .await;
+    let report = load.end().await?;
+    println!("the version before, and this one over it:\n{report}");
+    outcome.context("the version before")?;
+    upgraded.context("this version")?;
+    ensure!(report.violations().is_empty(), "{:?}", report.violations());
+    for outcome in [Outcome::Unreachable, Outcome::Unknown] {
+        ensure!(report.of(outcome) == 0, "{outcome:?}: {}", report.of(outcome));
+    }
+    ensure!(report.of(Outcome::Refused) > 50 && report.of(Outcome::Ready) > 50, "no load");
+    field.end().await
+}
+
+/// Waits until the registration is that of the version before, or is not.
+async fn registered(gate: &Gate, before: bool) -> Result<()> {
+    let (_, writer) = WRITERS_BEFORE.split_once(',').context("a writer of its own")?;
+    gate::eventually("the registration of the version that runs", async || {
+        let configuration = gate.admin.get("validatingwebhookconfiguration agent-ready-gate").await?;
+        Ok((configuration.to_string().contains(writer) == before).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,7 @@ pub async fn start(host: &Host) -> Result<()> {
     host.make_cgroups()?;
     let files = Files::of(host);
     let folder = host.state().join("node");
+    fs::create_dir_all(static_pods(host)).context("create the folder of static pods")?;
     fs::write(folder.join("kubelet.json"), kubelet_config(host).to_string())?;
     let kubelet = [
         ("--kubeconfig", text(&host.inside(&files.kubeconfig("kubelet")))),
@@ -72,6 +73,11 @@ pub async fn start(host: &Host) -> Result<()> {
         ("--conntrack-tcp-timeout-close-wait", "0".into()),
     ];
     host.start(component(host, "kube-proxy", &proxy), &Ready::Started, LIMIT).await
+}
+
+/// Where the kubelet looks for pods that the apiserver does not know of; it is there only with a node of our own.
+pub fn static_pods(host: &Host) -> PathBuf {
+    host.state().join("node/static")
 }
 
 /// Runs `ctr` on the platform's images and containers.
@@ -158,6 +164,7 @@ fn kubelet_config(host: &Host) -> serde_json::Value {
         "kubeAPIQPS": 100,
         "kubeAPIBurst": 200,
         "registerNode": true,
+        "staticPodPath": text(&host.inside(&static_pods(host))),
         // Disk pressure on a developer's machine is not what is tried here.
         "evictionHard": { "nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi" },
         "imageGCHighThresholdPercent": 100,

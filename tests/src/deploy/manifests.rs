@@ -1,5 +1,6 @@
-//! The objects of `manifests/overlays/local`.
+//! The objects of `manifests/overlays/local`, of this version and of the one before.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -8,9 +9,9 @@ use serde_json::Value;
 
 use crate::platform::Platform;
 
-/// All of them, the namespace first.
-pub fn local(platform: &Platform) -> Result<Vec<Value>> {
-    let folder = crate::workspace::root().join("manifests/overlays/local");
+/// All of them of the checkout in `root`, the namespace first.
+pub fn local(platform: &Platform, root: &Path) -> Result<Vec<Value>> {
+    let folder = root.join("manifests/overlays/local");
     let output =
         Command::new(platform.host().state().join("bin/kubectl")).arg("kustomize").arg(&folder).output();
     let output = output.context("run kubectl kustomize")?;
@@ -23,4 +24,15 @@ pub fn local(platform: &Platform) -> Result<Vec<Value>> {
     }
     objects.sort_by_key(|object| object["kind"] != "Namespace");
     Ok(objects)
+}
+
+/// Puts the manifests of the commit before this one into `folder`; false in a checkout without history.
+pub fn before(folder: &Path) -> Result<bool> {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(crate::workspace::root()).args(["archive", "--format=tar", "HEAD~1", "manifests"]);
+    let Ok(output) = command.output() else { return Ok(false) };
+    if output.status.success() {
+        tar::Archive::new(output.stdout.as_slice()).unpack(folder).context("unpack the manifests before")?;
+    }
+    Ok(output.status.success())
 }

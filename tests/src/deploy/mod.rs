@@ -7,7 +7,7 @@ pub mod settings;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -32,7 +32,7 @@ pub async fn deploy(platform: &Platform, say: Say<'_>) -> Result<()> {
         for image in &IMAGES {
             images::import(platform.host(), platform.kind().as_deref(), image).await?;
         }
-        apply(platform, &as_pods(platform)?).await?;
+        apply(platform, &as_pods(platform, &crate::workspace::root())?).await?;
         roll_out(platform, say).await?;
         return answers(platform).await;
     }
@@ -41,6 +41,29 @@ pub async fn deploy(platform: &Platform, say: Say<'_>) -> Result<()> {
         start_component(platform, program).await.with_context(|| format!("start {program}"))?;
     }
     Ok(())
+}
+
+/// Puts the version before this one in its place: the manifests of the commit before, if there is one, with other
+/// `settings` of the webhook, so that it is another rollout which registers something else.
+///
+/// The program is this version's, the only one that is built: it keeps this version's rights.
+pub async fn deploy_before(platform: &Platform, settings: &[(&str, &str)], say: Say<'_>) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let found = manifests::before(folder.path())?;
+    say(if found { "the version before: HEAD~1" } else { "no history here: this version's manifests twice" });
+    let root = if found { folder.path().to_owned() } else { crate::workspace::root() };
+    let mut objects = as_pods(platform, &root)?;
+    let workloads = ["Namespace", "Secret", "Service", "Deployment", "PodDisruptionBudget"];
+    objects.retain(|object| workloads.contains(&object["kind"].as_str().unwrap_or_default()));
+    let is_webhook =
+        |object: &Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "webhook";
+    let webhook = objects.iter_mut().find(|object| is_webhook(object)).context("no webhook in it")?;
+    let container = &mut webhook["spec"]["template"]["spec"]["containers"][0];
+    let environment = container["env"].as_array_mut().context("no settings")?;
+    environment.retain(|variable| settings.iter().all(|(name, _)| variable["name"] != *name));
+    environment.extend(settings.iter().map(|(name, value)| json!({ "name": name, "value": value })));
+    apply(platform, &objects).await?;
+    roll_out(platform, say).await
 }
 
 /// Waits until the programs answer at their addresses: kube-proxy learns of ready pods a moment after the Deployment.
@@ -84,8 +107,8 @@ async fn migrate(platform: &Platform) -> Result<()> {
 }
 
 /// The overlay with what it asks for: the namespace's Secrets; a changed image or setting rolls the pods.
-fn as_pods(platform: &Platform) -> Result<Vec<Value>> {
-    let mut objects = manifests::local(platform)?;
+fn as_pods(platform: &Platform, root: &Path) -> Result<Vec<Value>> {
+    let mut objects = manifests::local(platform, root)?;
     let (settings, keys) = (settings::provisioner(platform), settings::keys(platform)?);
     objects.insert(1, secret("provisioner-settings", &json!(settings)));
     objects.insert(2, secret("provisioner-keys", &json!(keys)));
@@ -105,7 +128,7 @@ fn as_pods(platform: &Platform) -> Result<Vec<Value>> {
 /// Without a node there is nothing to run pods or to forward to them.
 fn without_workloads(platform: &Platform) -> Result<Vec<Value>> {
     let workloads = ["Deployment", "Service", "PodDisruptionBudget"];
-    let mut objects = manifests::local(platform)?;
+    let mut objects = manifests::local(platform, &crate::workspace::root())?;
     objects.retain(|object| !workloads.contains(&object["kind"].as_str().unwrap_or_default()));
     Ok(objects)
 }

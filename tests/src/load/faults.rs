@@ -82,7 +82,12 @@ impl<'a> Webhook<'a> {
         self.kubectl(&format!("set env deployment/webhook {NAMESPACE} {environment}")).await?;
         self.kubectl(&format!("scale deployment/webhook {NAMESPACE} --replicas={replicas}")).await?;
         self.rolled_out().await?;
-        // Replicas that leave look after certificates and registration with their settings until they are told.
+        self.settled(replicas).await
+    }
+
+    /// Waits until there are so many replicas and none that leaves: those look after certificates and registration with
+    /// their settings, and answer, until they are told.
+    pub async fn settled(&self, replicas: u32) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while self.get(&format!("pods {NAMESPACE} {PODS}")).await?["items"].as_array().map(Vec::len)
             != Some(replicas as usize)

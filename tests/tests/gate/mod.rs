@@ -1,7 +1,8 @@
 //! Verbs of the gate's journeys: who asks for what, and what the gate says.
 #![allow(dead_code, reason = "each journey uses its part of the verbs")]
 
-mod replicas;
+mod removal;
+pub mod replicas;
 
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::{DEPLOYMENT, Gate, eventually};
 
-const PODS: &str = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
+/// The replicas where pods run.
+pub const PODS: &str = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
 
 impl Gate {
     /// How many replicas are wanted; none where the webhook is a process of the machine.
