@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as B64};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, jwk::JwkSet};
 use reqwest::Method;
@@ -104,25 +104,35 @@ async fn several_memberships_are_told_only_to_who_knows_the_password() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_learns_which_addresses_are_known() -> Result<()> {
     with_organization(|api, organization| async move {
-        let known = organization.member("viewer").await?;
-        // A new one each time: failures for it are counted too.
-        let unknown = format!("nobody-{}@tests.example", uuid::Uuid::new_v4().simple());
-        let emails = [&known, &unknown];
-        let (mut best, mut answers) = ([Duration::MAX; 2], [Value::Null, Value::Null]);
-        // In turn, so that whatever else the machine does meets both alike.
-        for _ in 0..6 {
-            for (index, email) in emails.iter().enumerate() {
-                let asked = Instant::now();
-                answers[index] = api.try_login(email, "wrong password", None).await?.problem(401)?;
-                best[index] = best[index].min(asked.elapsed());
+        let mut measured = Vec::new();
+        // Again where the machine was busy with other things: who leaks it does so every time.
+        while measured.len() < 4 {
+            let best = refused_in(&api, &organization.member("viewer").await?).await?;
+            measured.push(best);
+            if (0.4..2.5).contains(&(best[0].as_secs_f64() / best[1].as_secs_f64())) {
+                return Ok(());
             }
         }
-        assert_eq!(answers[0], answers[1], "one answer for both");
-        let ratio = best[0].as_secs_f64() / best[1].as_secs_f64();
-        assert!((0.4..2.5).contains(&ratio), "known {:?}, unknown {:?}", best[0], best[1]);
-        Ok(())
+        bail!("known and unknown addresses differ: {measured:?}")
     })
     .await
+}
+
+/// The shortest time until a wrong password is refused, for this address and for one that nobody has.
+async fn refused_in(api: &Api, known: &str) -> Result<[Duration; 2]> {
+    // A new one each time: failures for it are counted too.
+    let unknown = format!("nobody-{}@tests.example", uuid::Uuid::new_v4().simple());
+    let (mut best, mut answers) = ([Duration::MAX; 2], [Value::Null, Value::Null]);
+    // In turn, so that whatever else the machine does meets both alike.
+    for _ in 0..6 {
+        for (index, email) in [known, &unknown].into_iter().enumerate() {
+            let asked = Instant::now();
+            answers[index] = api.try_login(email, "wrong password", None).await?.problem(401)?;
+            best[index] = best[index].min(asked.elapsed());
+        }
+    }
+    assert_eq!(answers[0], answers[1], "one answer for both");
+    Ok(best)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     cluster::{injection_policy::InjectionPolicy, policies::Lock, second_lock::SecondLock},
@@ -48,12 +49,46 @@ struct Documents(Vec<String>);
 
 impl Documents {
     fn add(&mut self, object: &impl Serialize) -> anyhow::Result<()> {
-        self.0.push(serde_norway::to_string(object)?);
+        // YAML 1.1, which kubectl reads, has booleans that later YAML does not quote. JSON is YAML too.
+        let text = if has_old_boolean(&serde_json::to_value(object)?) {
+            serde_json::to_string_pretty(object)? + "\n"
+        } else {
+            serde_norway::to_string(object)?
+        };
+        self.0.push(text);
         Ok(())
     }
 
     fn lock(&mut self, lock: &Lock) -> anyhow::Result<()> {
         self.add(&lock.policy)?;
         lock.bindings.iter().try_for_each(|binding| self.add(binding))
+    }
+}
+
+/// Whether a text of the object is one of the words that only YAML 1.1 takes for a boolean.
+fn has_old_boolean(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            matches!(text.to_ascii_lowercase().as_str(), "y" | "n" | "yes" | "no" | "on" | "off")
+        }
+        Value::Array(items) => items.iter().any(has_old_boolean),
+        Value::Object(fields) => fields.values().any(has_old_boolean),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_word_of_yaml_1_1_stays_text() {
+        let mut documents = Documents::default();
+        documents.add(&json!({"values": ["shop"]})).unwrap();
+        documents.add(&json!({"values": ["no"]})).unwrap();
+        assert_eq!(documents.0[0], "values:\n- shop\n");
+        assert!(documents.0[1].contains("\"no\""), "{}", documents.0[1]);
     }
 }

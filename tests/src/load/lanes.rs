@@ -157,7 +157,11 @@ impl Lane {
                     if before.is_none() || before != self.state.up() {
                         return Fate::Down;
                     }
-                    return Fate::Refused(status.message.clone());
+                    if status.code != 409 {
+                        return Fate::Refused(status.message.clone());
+                    }
+                    // Kubernetes counts a quota optimistically; who loses too often is told to ask again.
+                    why.clone_from(&status.message);
                 }
                 Ok(Err(error)) => why = error.to_string(),
                 Err(_) => why = format!("no answer within {ANSWER_MAX:?}"),
