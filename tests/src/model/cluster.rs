@@ -23,6 +23,8 @@ use crate::platform::{Platform, client_of};
 
 /// How long a controller may take to do its part.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// After this long a controller is given another reason to look at a namespace.
+const HEARS_AGAIN: Duration = Duration::from_secs(3);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The policy that lies beside the baseline and opens everything.
@@ -130,16 +132,32 @@ impl Place {
                 made => {
                     let refusal = refusal(made)?;
                     if refusal.is_none() {
-                        let accounts: Api<ServiceAccount> = self.api(Actor::Admin);
-                        until("the default ServiceAccount", async || {
-                            Ok(accounts.get_opt("default").await?.is_some())
-                        })
-                        .await?;
+                        self.default_service_account().await?;
                     }
                     return Ok(refusal);
                 }
             }
         }
+    }
+
+    /// Waits for what a controller makes in every namespace.
+    ///
+    /// Where the API server still takes a namespace made again for the one that was terminating, it refuses the account, and
+    /// the controller makes no second try before it hears of the namespace again.
+    async fn default_service_account(&self) -> Result<()> {
+        let accounts: Api<ServiceAccount> = self.api(Actor::Admin);
+        let (mut heard, mut told) = (Instant::now(), 0);
+        until("the default ServiceAccount", async || {
+            if heard.elapsed() > HEARS_AGAIN {
+                (heard, told) = (Instant::now(), told + 1);
+                let patch =
+                    Patch::Merge(json!({"metadata": {"annotations": {"tests.example/told": told.to_string()}}}));
+                let namespaces = self.namespaces(Actor::Admin);
+                namespaces.patch(&self.name, &PatchParams::default(), &patch).await?;
+            }
+            Ok(accounts.get_opt("default").await?.is_some())
+        })
+        .await
     }
 
     pub async fn delete_namespace(&self) -> Result<Refusal> {

@@ -66,16 +66,17 @@ impl<'a> Batch<'a> {
         let mut end = End::Done;
         let mut token = None;
         loop {
-            // Live, and before each page: what the watch says may be old, and a label can be taken back.
+            let (mut pods, next) = match self.shared.kubernetes.pending(self.namespace, token).await {
+                Ok(page) => page,
+                Err(error) => return self.failed("listing its pods", &error),
+            };
+            // Live, for what the watch says may be old; and after each page, so that whatever is on it was there while the
+            // namespace let go: a label taken back holds every pod that comes later.
             match self.shared.kubernetes.namespace(self.namespace).await {
                 Ok(Some(found)) if may_release(&self.shared.policy, self.namespace, &found) => {}
                 Ok(_) => return End::Done,
                 Err(error) => return self.failed("reading the namespace", &error),
             }
-            let (mut pods, next) = match self.shared.kubernetes.pending(self.namespace, token).await {
-                Ok(page) => page,
-                Err(error) => return self.failed("listing its pods", &error),
-            };
             // Each replica in an order of its own, so that they do not all ask the same at the same time.
             pods.sort_by_cached_key(|pod| order(self.shared.replica, pod.get()));
             let this = &self;
