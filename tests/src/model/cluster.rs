@@ -150,8 +150,9 @@ impl Place {
         until("the default ServiceAccount", async || {
             if heard.elapsed() > HEARS_AGAIN {
                 (heard, told) = (Instant::now(), told + 1);
-                let patch =
-                    Patch::Merge(json!({"metadata": {"annotations": {"tests.example/told": told.to_string()}}}));
+                let patch = Patch::Merge(
+                    json!({"metadata": {"annotations": {"tests.example/told": told.to_string()}}}),
+                );
                 let namespaces = self.namespaces(Actor::Admin);
                 namespaces.patch(&self.name, &PatchParams::default(), &patch).await?;
             }
