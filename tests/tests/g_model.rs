@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 const SEQUENCES: u64 = 200;
 /// Sequences at once: they mostly wait for the API server's selectors and controllers.
 const AT_ONCE: usize = 16;
+/// How often a long run says how far it is.
+const TOLD_EVERY: u64 = 500;
 /// Between two kills of a replica: time enough to start again.
 const BETWEEN_KILLS: Duration = Duration::from_secs(25);
 
@@ -44,8 +46,12 @@ async fn random_sequences_never_differ_from_the_model() -> Result<()> {
         )
         .buffer_unordered(AT_ONCE);
         let outcome = async {
-            while let Some(done) = running.next().await {
+            for ended in 1.. {
+                let Some(done) = running.next().await else { break };
                 operations += done?;
+                if ended % TOLD_EVERY == 0 {
+                    println!("{ended} sequences in {:.1} s", started.elapsed().as_secs_f32());
+                }
             }
             anyhow::Ok(())
         }

@@ -13,6 +13,8 @@ use super::{Clients, How, Mode, Model, Operation, Verdict};
 
 /// After a replica was killed the API server may meet its address for so long.
 const AFTER_A_KILL: Duration = Duration::from_mins(1);
+/// And after so long it is a failure however many were killed meanwhile.
+const AWAY_MAX: Duration = Duration::from_mins(2);
 /// Between two tries of what met no replica.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -103,9 +105,10 @@ impl<'a> Sequence<'a> {
 
     async fn write(&mut self, operation: Operation) -> Result<()> {
         let expected = self.model.allows(operation);
+        let since = Instant::now();
         let refused = loop {
             let refused = self.place.write(operation).await?;
-            if !self.away(refused.as_deref()).await {
+            if !self.away(refused.as_deref(), since).await {
                 break refused;
             }
         };
@@ -130,11 +133,12 @@ impl<'a> Sequence<'a> {
             // A controller asks in its own time.
             self.settle().await;
         }
+        let since = Instant::now();
         let (expected, verdict, detail) = loop {
             let expected = self.model.verdicts(Instant::now());
             let (verdict, detail) = self.place.pod(how).await?;
             let refused = (verdict == Verdict::Refused).then_some(detail.as_str());
-            if !self.away(refused).await {
+            if !self.away(refused, since).await {
                 break (expected, verdict, detail);
             }
         };
@@ -145,11 +149,11 @@ impl<'a> Sequence<'a> {
         Ok(())
     }
 
-    /// Whether the refusal came because a replica was killed; waits a little then.
-    async fn away(&self, refused: Option<&str>) -> bool {
+    /// Whether the refusal came because a replica was killed; waits a little then. It was asked for first at `since`.
+    async fn away(&self, refused: Option<&str>, since: Instant) -> bool {
         let away = refused
             .is_some_and(|why| why.contains("failed calling webhook") || why.contains("cannot tell whether"));
-        let again = away && self.kills.recent();
+        let again = away && self.kills.recent() && since.elapsed() < AWAY_MAX;
         if again {
             tokio::time::sleep(AGAIN).await;
         }

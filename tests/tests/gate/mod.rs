@@ -3,6 +3,7 @@
 
 mod removal;
 pub mod replicas;
+mod setting;
 
 use std::time::{Duration, Instant};
 
