@@ -1,11 +1,20 @@
-//! Live reads: never from a cache, each within a deadline.
+//! Live reads, each within a deadline. Verdicts never come from a cache; a message or a finding may, where a little age does
+//! no harm: to say the newest, the API server's watch cache may have to wait up to 100 ms for news of the rest of the cluster.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use contract::{names, proof::Defect};
 use futures::future::{BoxFuture, FutureExt as _};
 use k8s_openapi::api::core::v1::Namespace as CoreNamespace;
-use kube::{Api, Client, api::ListParams};
+use kube::{
+    Api, Client,
+    api::{ListParams, VersionMatch},
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -22,7 +31,48 @@ use crate::{
 /// review arrives, and the review's own.
 pub const READ_TIME_MAX: Duration = Duration::from_millis(1_800);
 
-/// Reads from the API server, with quorum.
+/// The newest version that the watch of each kind has heard of, by the kind's plural.
+#[derive(Debug, Default)]
+pub struct Heard(Mutex<HashMap<&'static str, String>>);
+
+impl Heard {
+    /// Notes a version of this kind.
+    pub fn note(&self, plural: &'static str, version: &str) {
+        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        version.clone_into(versions.entry(plural).or_default());
+    }
+
+    fn version(&self, plural: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(plural).cloned()
+    }
+}
+
+/// How old what is read of a baseline may be.
+#[derive(Clone, Copy)]
+enum Age<'a> {
+    /// What was written before the question is seen.
+    Now,
+    /// What the watches have heard of is seen.
+    Heard(&'a Heard),
+    /// Whatever the API server has at hand.
+    Any,
+}
+
+impl Age<'_> {
+    fn params(self, plural: &str) -> ListParams {
+        let params = ListParams::default();
+        match self {
+            Self::Now => params,
+            Self::Heard(heard) => match heard.version(plural) {
+                Some(version) => params.at(&version).matching(VersionMatch::NotOlderThan),
+                None => params,
+            },
+            Self::Any => params.match_any(),
+        }
+    }
+}
+
+/// Reads from the API server.
 #[derive(Clone)]
 pub struct Live {
     client: Client,
@@ -35,7 +85,7 @@ impl Live {
         Self { client, policy: Arc::new(policy) }
     }
 
-    async fn list<K>(&self, namespace: &str) -> Result<Vec<K>, kube::Error>
+    async fn list<K>(&self, namespace: &str, age: Age<'_>) -> Result<Vec<K>, kube::Error>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -43,17 +93,21 @@ impl Live {
             + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        Ok(api.list(&ListParams::default()).await?.items)
+        Ok(api.list(&age.params(&K::plural(&()))).await?.items)
     }
 
     /// What the proof of a namespace looks at, as it is now; the error is for users.
     pub async fn baseline(&self, namespace: &str) -> Result<Baseline, String> {
+        self.baseline_of(namespace, Age::Now).await
+    }
+
+    async fn baseline_of(&self, namespace: &str, age: Age<'_>) -> Result<Baseline, String> {
         let reads = async {
             let (network_policies, resource_quotas, role_bindings, limit_ranges) = tokio::try_join!(
-                self.list(namespace),
-                self.list(namespace),
-                self.list(namespace),
-                self.list(namespace)
+                self.list(namespace, age),
+                self.list(namespace, age),
+                self.list(namespace, age),
+                self.list(namespace, age)
             )?;
             Ok(Baseline { network_policies, resource_quotas, role_bindings, limit_ranges })
         };
@@ -72,7 +126,20 @@ impl Live {
 
     /// What the proof of a namespace finds now, with the labels and annotations that the watch store knows.
     pub async fn prove_known(&self, namespace: &store::Namespace) -> Result<Vec<Defect>, String> {
-        let baseline = self.baseline(&namespace.name).await?;
+        self.prove_at(namespace, Age::Now).await
+    }
+
+    /// The same, of a baseline no older than the watches have heard of.
+    pub async fn prove_heard(
+        &self,
+        namespace: &store::Namespace,
+        heard: &Heard,
+    ) -> Result<Vec<Defect>, String> {
+        self.prove_at(namespace, Age::Heard(heard)).await
+    }
+
+    async fn prove_at(&self, namespace: &store::Namespace, age: Age<'_>) -> Result<Vec<Defect>, String> {
+        let baseline = self.baseline_of(&namespace.name, age).await?;
         Ok(baseline.prove(&namespace.labels.to_map(), &namespace.annotations.to_map()))
     }
 
@@ -81,7 +148,7 @@ impl Live {
         // In parallel: the baseline is only wanted for the message, but a namespace that is asked about is nearly always
         // one that is not ready.
         let (namespace, baseline) =
-            tokio::join!(in_time(namespaces.get_opt(name)), Box::pin(self.baseline(name)));
+            tokio::join!(in_time(namespaces.get_opt(name)), Box::pin(self.baseline_of(name, Age::Any)));
         match namespace {
             Err(why) => NamespaceState::Unknown(why),
             Ok(None) => NamespaceState::Absent,

@@ -104,3 +104,47 @@ async fn a_tenant_is_read_whole_or_not_at_all() {
     });
     assert!(Live::new(gone, Policy::new("image")).tenant("shop").await.unwrap().is_none());
 }
+
+/// The queries of all lists that `read` makes.
+async fn queries<F: Future<Output = ()>>(read: impl FnOnce(Live) -> F) -> Vec<String> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let lists = Arc::clone(&seen);
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let uri = request.uri();
+        if !uri.path().ends_with("/shop") {
+            lists.lock().unwrap().push(uri.query().unwrap_or_default().trim_matches('&').to_owned());
+        }
+        let body = if uri.path().ends_with("/shop") {
+            namespace(&json!({})).1
+        } else {
+            json!({"metadata": {}, "items": []})
+        };
+        let body = kube::client::Body::from(body.to_string().into_bytes());
+        async move { Ok::<_, kube::Error>(http::Response::new(body)) }
+    });
+    read(Live::new(Client::new(service, "default"), Policy::new("image"))).await;
+    let seen = seen.lock().unwrap();
+    seen.clone()
+}
+
+#[tokio::test]
+async fn verdicts_ask_for_what_is_and_messages_for_what_is_at_hand() {
+    let proof = queries(async |live| drop(live.proof("shop", NamespaceKeys::default()).await.unwrap())).await;
+    assert_eq!(proof, [""; 4]);
+    let tenant = queries(async |live| drop(live.tenant("shop").await.unwrap())).await;
+    assert_eq!(tenant, [""; 4]);
+    let message = queries(async |live| drop(live.namespace("shop").await)).await;
+    assert_eq!(message, ["resourceVersion=0&resourceVersionMatch=NotOlderThan"; 4]);
+}
+
+#[tokio::test]
+async fn the_audit_asks_for_what_its_watches_have_heard_of() {
+    let heard = Heard::default();
+    let wire = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    let known = <store::Namespace as store::Record>::from_wire(wire);
+    heard.note("networkpolicies", "7");
+    heard.note("networkpolicies", "9");
+    let mut asked = queries(async |live| drop(live.prove_heard(&known, &heard).await.unwrap())).await;
+    asked.sort();
+    assert_eq!(asked, ["", "", "", "resourceVersion=9&resourceVersionMatch=NotOlderThan"]);
+}

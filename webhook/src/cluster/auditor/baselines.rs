@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::{audit::event::hash, jitter::jitter};
+use crate::{audit::event::hash, cluster::live::Heard, jitter::jitter};
 
 /// A kind of object that the proof looks at.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,12 @@ pub const KINDS: [Kind; 4] = [
     Kind { path: "/api/v1/limitranges", noisy: false },
     Kind { path: "/api/v1/resourcequotas", noisy: true },
 ];
+
+impl Kind {
+    fn plural(self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
 
 /// What may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +91,8 @@ struct SlimStatus {
     hard: Option<Value>,
 }
 
-/// Tells of every namespace whose objects of this kind change, for ever.
-pub async fn follow(client: Client, kind: Kind, touched: mpsc::Sender<Touched>) {
+/// Tells of every namespace whose objects of this kind change, and first of how new they are, for ever.
+pub async fn follow(client: Client, kind: Kind, heard: Arc<Heard>, touched: mpsc::Sender<Touched>) {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     let mut quotas: HashMap<u64, u64> = HashMap::new();
     let mut version = None;
@@ -95,12 +101,15 @@ pub async fn follow(client: Client, kind: Kind, touched: mpsc::Sender<Touched>) 
             None => {
                 quotas.clear();
                 let now = latest(&client, kind).await;
+                if let Ok(now) = &now {
+                    heard.note(kind.plural(), now);
+                }
                 if now.is_ok() && touched.send(Touched::Perhaps).await.is_err() {
                     return;
                 }
                 now.map(|now| version = Some(now))
             }
-            Some(from) => watch(&client, kind, from, &mut quotas, &touched).await,
+            Some(from) => watch(&client, kind, from, &heard, &mut quotas, &touched).await,
         };
         match outcome {
             Ok(()) if touched.is_closed() => return,
@@ -128,6 +137,7 @@ async fn watch(
     client: &Client,
     kind: Kind,
     version: &mut String,
+    heard: &Heard,
     quotas: &mut HashMap<u64, u64>,
     touched: &mpsc::Sender<Touched>,
 ) -> Result<(), String> {
@@ -137,32 +147,32 @@ async fn watch(
     let events = tokio::time::timeout(ANSWER_TIME_MAX, client.request_events::<Slim>(request)).await;
     let events = events.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
     let mut events = events.boxed();
+    let mut note = |seen: Option<&str>| {
+        if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+            seen.clone_into(version);
+            heard.note(kind.plural(), seen);
+        }
+    };
     while let Ok(Some(event)) = tokio::time::timeout(SILENCE_MAX, events.next()).await {
         match event.map_err(|error| error.to_string())? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                note(version, object.metadata.resource_version.as_deref());
+                note(object.metadata.resource_version.as_deref());
                 if (!kind.noisy || matters(quotas, &object)) && !tell(touched, object).await {
                     return Ok(());
                 }
             }
             WatchEvent::Deleted(object) => {
-                note(version, object.metadata.resource_version.as_deref());
+                note(object.metadata.resource_version.as_deref());
                 quotas.remove(&key(&object));
                 if !tell(touched, object).await {
                     return Ok(());
                 }
             }
-            WatchEvent::Bookmark(bookmark) => note(version, Some(&bookmark.metadata.resource_version)),
+            WatchEvent::Bookmark(bookmark) => note(Some(&bookmark.metadata.resource_version)),
             WatchEvent::Error(status) => return Err(status.message),
         }
     }
     if started.elapsed() < WATCH_TIME_MIN { Err("the watch ended at once".to_owned()) } else { Ok(()) }
-}
-
-fn note(version: &mut String, seen: Option<&str>) {
-    if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
-        seen.clone_into(version);
-    }
 }
 
 async fn tell(touched: &mpsc::Sender<Touched>, object: Slim) -> bool {

@@ -34,7 +34,7 @@ use self::{
 };
 use super::{
     configurations::Registration,
-    live::Live,
+    live::{Heard, Live},
     store::{Change, Namespace, Stores},
 };
 use crate::{
@@ -64,6 +64,7 @@ const TOUCHED_MAX: usize = 1024;
 pub struct Auditor {
     client: Client,
     live: Live,
+    heard: Arc<Heard>,
     stores: Stores,
     policy: Arc<Policy>,
     registration: Registration,
@@ -99,6 +100,7 @@ impl Auditor {
             writer: Arc::new(Writer::new(client.clone(), metrics.clone())),
             client,
             live,
+            heard: Arc::default(),
             stores,
             policy,
             registration,
@@ -120,7 +122,8 @@ impl Auditor {
         let (sender, mut touched) = mpsc::channel(TOUCHED_MAX);
         let mut watches = JoinSet::new();
         for kind in baselines::KINDS {
-            watches.spawn(baselines::follow(self.client.clone(), kind, sender.clone()));
+            let (client, heard) = (self.client.clone(), Arc::clone(&self.heard));
+            watches.spawn(baselines::follow(client, kind, heard, sender.clone()));
         }
         self.everything_changed();
         let mut tasks = JoinSet::new();
@@ -235,7 +238,7 @@ impl Auditor {
                 && namespaces::wants_proof(&self.policy, &namespace)
             {
                 self.state.proving += 1;
-                tasks.spawn(Self::prove(self.live.clone(), namespace));
+                tasks.spawn(Self::prove(self.live.clone(), Arc::clone(&self.heard), namespace));
             }
         }
         let room = REPORTS.0.min(REPORTS.1.saturating_sub(self.state.reporting));
@@ -259,8 +262,8 @@ impl Auditor {
         }
     }
 
-    async fn prove(live: Live, namespace: Arc<Namespace>) -> Done {
-        let proof = live.prove_known(&namespace).await;
+    async fn prove(live: Live, heard: Arc<Heard>, namespace: Arc<Namespace>) -> Done {
+        let proof = live.prove_heard(&namespace, &heard).await;
         Done::Proof(Arc::clone(&namespace.name), proof)
     }
 
