@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use axum_server::tls_rustls::RustlsConfig;
+use contract::names;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ pub struct Server {
     pub address: SocketAddr,
 }
 
-/// Starts this program as `kind` (`echo` or `gate`) with the certificate in `folder`.
+/// Starts this program as `kind` (`echo`, `gate` or `gate-ready`) with the certificate in `folder`.
 pub fn start(kind: &str, folder: &Path) -> Result<Server> {
     let address = free_port()?;
     let mut command = Command::new(std::env::current_exe()?);
@@ -58,7 +59,8 @@ pub fn run(kind: &str, address: SocketAddr, folder: &Path) -> Result<()> {
             let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(config))?;
             server.serve(routes.into_make_service()).await?;
         } else {
-            let decider = Decider::new(Policy::new("image"), Arc::new(InHand::unready()));
+            let state = if kind == "gate" { InHand::unready() } else { InHand::ready() };
+            let decider = Decider::new(Policy::new("image"), Arc::new(state));
             let mut registry = metrics::registry();
             let reviews = Metrics::register(&mut registry);
             let (app, certificate) = (
@@ -81,6 +83,12 @@ impl InHand {
             ["no NetworkPolicy denies ingress to all pods", "no NetworkPolicy denies egress from all pods"];
         let missing = Missing::Parts(parts.map(str::to_owned).to_vec());
         Self(Arc::new(NamespaceState::Found(Namespace { missing, ..Namespace::default() })))
+    }
+
+    /// A namespace that is ready by now: the shortest answer, as long as the floor's.
+    fn ready() -> Self {
+        let labels = [(names::GATE_LABEL.to_owned(), names::GATE_OPEN.to_owned())].into();
+        Self(Arc::new(NamespaceState::Found(Namespace { labels, ..Namespace::default() })))
     }
 }
 
