@@ -1,4 +1,4 @@
-//! G3 and G7: what goes on and what stands still while no replica of the webhook answers. Alone in its binary, because it
+//! G7, and G3 with nobody there: what goes on and what stands still while no replica of the webhook answers. Alone in its binary, because it
 //! takes the gate away from everyone.
 
 mod gate;
@@ -58,7 +58,7 @@ async fn start_again(gate: &Gate, replicas: Option<i64>) -> Result<()> {
 }
 
 async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> Result<()> {
-    let calls = calls(gate).await?;
+    let calls = gate.calls().await?;
     let manifest = pod(&json!({"generateName": "a-"})).to_string();
 
     // A ready tenant deploys: bare pods, under its quota, and through controllers.
@@ -72,7 +72,7 @@ async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> R
         Ok((set["items"] != json!([])).then_some(()))
     })
     .await?;
-    let since = self::calls(gate).await?;
+    let since = gate.calls().await?;
     ensure!(since == calls, "pods of a ready tenant called the gate: before {calls:#?}, after {since:#?}");
 
     // Namespaces come, are labelled and go.
@@ -83,7 +83,7 @@ async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> R
         .await?;
     gate.admin.may(&format!("annotate namespace {ready} note=b"), "").await?;
     gate.admin.may(&format!("delete namespace {fresh} {leaving} --timeout=60s"), "").await?;
-    let since = self::calls(gate).await?;
+    let since = gate.calls().await?;
     ensure!(
         since == calls,
         "unrelated namespace requests called the gate: before {calls:#?}, after {since:#?}"
@@ -105,7 +105,7 @@ async fn while_dead(gate: &Gate, unready: &str, ready: &str, leaving: &str) -> R
 
 /// What a baseline is made of cannot be changed; what could not weaken it goes on, and so does the provisioner.
 async fn baselines_while_dead(gate: &Gate, tenant: &str) -> Result<()> {
-    let calls = calls(gate).await?;
+    let calls = gate.calls().await?;
     let create = format!("create -f - --namespace={tenant}");
     let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "own"},
         "spec": {"podSelector": {"matchLabels": {"a": "b"}}, "ingress": [{"from": [{"podSelector": {}}]}]}});
@@ -118,7 +118,7 @@ async fn baselines_while_dead(gate: &Gate, tenant: &str) -> Result<()> {
     let patch = json!({"metadata": {"labels": {"a": "b"}}});
     let patch = format!("patch resourcequota tenant-quota --namespace={tenant} --type=merge --patch={patch}");
     gate.provisioner.may(&patch, "").await?;
-    let since = self::calls(gate).await?;
+    let since = gate.calls().await?;
     ensure!(since == calls, "a tenant's own objects called the gate: before {calls:#?}, after {since:#?}");
 
     for object in [
@@ -133,20 +133,4 @@ async fn baselines_while_dead(gate: &Gate, tenant: &str) -> Result<()> {
     let mut open = policy;
     open["spec"]["ingress"] = json!([{}]);
     gate.owner.may_not("failed calling webhook \"baseline.guard", &create, &open.to_string()).await.map(drop)
-}
-
-/// How often the apiserver has called the gate's entries, by its own count.
-async fn calls(gate: &Gate) -> Result<Vec<String>> {
-    let metrics = gate.admin.may("get --raw /metrics", "").await?;
-    let of_ours = |line: &&str| {
-        line.starts_with("apiserver_admission_webhook_") && line.contains("_count{")
-            || line.starts_with("apiserver_admission_webhook_request_total")
-            || line.starts_with("apiserver_admission_webhook_fail_open_count")
-    };
-    let gates = |line: &&str| {
-        ["pods.gate", "namespaces.guard", "baseline.guard"]
-            .iter()
-            .any(|entry| line.contains(&format!("{entry}.agent-ready.io")))
-    };
-    Ok(metrics.lines().filter(of_ours).filter(gates).map(str::to_owned).collect())
 }

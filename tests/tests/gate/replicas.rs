@@ -32,4 +32,20 @@ impl Gate {
         self.admin.may(&format!("scale {DEPLOYMENT} --replicas={replicas}"), "").await?;
         self.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await.map(drop)
     }
+
+    /// How often the apiserver has called the gate's entries, by its own count.
+    pub async fn calls(&self) -> Result<Vec<String>> {
+        let metrics = self.admin.may("get --raw /metrics", "").await?;
+        let of_ours = |line: &&str| {
+            line.starts_with("apiserver_admission_webhook_") && line.contains("_count{")
+                || line.starts_with("apiserver_admission_webhook_request_total")
+                || line.starts_with("apiserver_admission_webhook_fail_open_count")
+        };
+        let gates = |line: &&str| {
+            ["pods.gate", "pods.hold", "namespaces.guard", "baseline.guard"]
+                .iter()
+                .any(|entry| line.contains(&format!("{entry}.agent-ready.io")))
+        };
+        Ok(metrics.lines().filter(of_ours).filter(gates).map(str::to_owned).collect())
+    }
 }
