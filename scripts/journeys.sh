@@ -63,7 +63,10 @@ else
     for file in $long; do echo "$file"; done
     for path in tests/tests/*.rs; do basename "$path" .rs; done
 fi | awk '!seen[$0]++' >"$work/files"
-for file in $alone; do echo "$file"; done >"$work/alone"
+for file in $alone; do
+    [ -f "tests/tests/$file.rs" ] || fail "tests/tests/$file.rs is gone: say in $0 which journeys run alone"
+    echo "$file"
+done >"$work/alone"
 # All at once, before two look for what is to be built.
 # shellcheck disable=SC2046
 cargo test --quiet --locked -p tests $(sed 's/^/--test /' "$work/files") --no-run
@@ -73,16 +76,18 @@ run() {
     for state in "$@"; do
         say "starting a platform (state and logs: $state)"
         setsid "$0" --lane "$state" "$work" &
-        lanes="$lanes $!"
+        began="$began $!"
     done
-    for lane in $lanes; do wait "$lane" || failed=1; done
-    lanes=''
+    lanes="$lanes $began"
+    for lane in $began; do wait "$lane" || failed=1; done
+    began=''
 }
 failed=0
+began=''
 grep -vxF -f "$work/alone" "$work/files" >"$work/queue" &&
     # shellcheck disable=SC2086
     run $first $second
-[ -z "$second" ] || "$platform" down --state "$second"
+[ -z "$second" ] || "$platform" down --state "$second" || failed=1
 grep -xF -f "$work/alone" "$work/files" >"$work/queue" && run "$first"
 
 # A file without a result was not run to its end, whatever became of its lane.

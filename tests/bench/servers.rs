@@ -77,7 +77,7 @@ pub fn run(kind: &str, address: SocketAddr, folder: &Path) -> Result<()> {
 struct InHand(Arc<NamespaceState>);
 
 impl InHand {
-    /// A fresh namespace that lacks everything: the longest answer the gate gives.
+    /// A fresh namespace without policies: a refusal that says so.
     fn unready() -> Self {
         let parts =
             ["no NetworkPolicy denies ingress to all pods", "no NetworkPolicy denies egress from all pods"];

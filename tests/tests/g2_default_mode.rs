@@ -14,7 +14,6 @@ async fn an_existing_cluster_starts_with_audit_and_cannot_be_blocked() -> Result
     let (plain, strict) = (gate.namespace().await?, gate.namespace().await?);
     let label = format!("label namespace {strict} {}=deny", names::MODE_LABEL);
     gate.break_glass.may(&label, "").await?;
-    let replicas = gate.replicas().await?;
     let mut lenient = gate.with("DEFAULT_MODE", "audit").await?;
     let outcome = async {
         eventually("pods come in", async || Ok(gate.admin.may(&create(&plain), &manifest()).await.ok()))
@@ -29,7 +28,7 @@ async fn an_existing_cluster_starts_with_audit_and_cannot_be_blocked() -> Result
         gate.admin.may(&create(&plain), &manifest()).await
     }
     .await;
-    lenient.back(replicas).await?;
+    lenient.back().await?;
     outcome?;
     eventually("the default is deny again", async || {
         Ok(gate.admin.may_not(POD_GATE, &create(&plain), &manifest()).await.ok())

@@ -33,10 +33,9 @@ async fn reported_and_not_refused_what_opens_everything() -> Result<()> {
     let (open, closed) = (gate.baseline().await?, gate.ready().await?);
     gate.admin.may_not(BASELINE_GUARD, &create(&closed), &policy()).await?;
     gate.admin.may_not(BASELINE_GUARD, &create(&closed), &binding()).await?;
-    let replicas = gate.replicas().await?;
     let reporting = gate.with("OPEN_BESIDE", "report").await?;
     let outcome = reported(&gate, &open, &closed).await;
-    reporting.back(replicas).await?;
+    reporting.back().await?;
     outcome?;
     // What lies there stays, and nothing is proved with it any more.
     eventually("the proof counts it again", async || {

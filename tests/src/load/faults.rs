@@ -120,13 +120,14 @@ impl<'a> Webhook<'a> {
     pub async fn kill_one(&self, random: &mut StdRng) -> Result<()> {
         let running = self.running().await?;
         let Some(replica) = running.choose(random) else { return Ok(()) };
-        if replica.restarts < RESTARTS_MAX {
-            // It may have ended by itself, in a rolling update.
-            let _ = self.signal_container(&replica.container, "SIGKILL").await;
-            return Ok(());
+        // It may have ended by itself, in a rolling update.
+        let _ = self.signal_container(&replica.container, "SIGKILL").await;
+        if replica.restarts >= RESTARTS_MAX {
+            let delete =
+                format!("delete pod/{} {NAMESPACE} --force --grace-period=0 --ignore-not-found", replica.pod);
+            self.kubectl(&delete).await?;
         }
-        let delete = format!("delete pod/{} {NAMESPACE} --force --grace-period=0", replica.pod);
-        self.kubectl(&delete).await.map(drop)
+        Ok(())
     }
 
     /// Waits until every replica is there and ready.

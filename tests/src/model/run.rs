@@ -108,7 +108,7 @@ impl<'a> Sequence<'a> {
         let since = Instant::now();
         let refused = loop {
             let refused = self.place.write(operation).await?;
-            if !self.away(refused.as_deref(), since).await {
+            if !self.away(refused.as_deref(), since).await? {
                 break refused;
             }
         };
@@ -138,7 +138,7 @@ impl<'a> Sequence<'a> {
             let expected = self.model.verdicts(Instant::now());
             let (verdict, detail) = self.place.pod(how).await?;
             let refused = (verdict == Verdict::Refused).then_some(detail.as_str());
-            if !self.away(refused, since).await {
+            if !self.away(refused, since).await? {
                 break (expected, verdict, detail);
             }
         };
@@ -149,15 +149,20 @@ impl<'a> Sequence<'a> {
         Ok(())
     }
 
-    /// Whether the refusal came because a replica was killed; waits a little then. It was asked for first at `since`.
-    async fn away(&self, refused: Option<&str>, since: Instant) -> bool {
-        let away = refused
-            .is_some_and(|why| why.contains("failed calling webhook") || why.contains("cannot tell whether"));
-        let again = away && self.kills.recent() && since.elapsed() < AWAY_MAX;
-        if again {
-            tokio::time::sleep(AGAIN).await;
+    /// Whether the refusal came because a replica was killed; waits a little then. It was asked for first at `since`. That
+    /// nobody answers though none was killed, or for long, is a failure.
+    async fn away(&self, refused: Option<&str>, since: Instant) -> Result<bool> {
+        let Some(why) = refused else { return Ok(false) };
+        let nobody = why.contains("failed calling webhook");
+        if !nobody && !why.contains("cannot tell whether") {
+            return Ok(false);
         }
-        again
+        if self.kills.recent() && since.elapsed() < AWAY_MAX {
+            tokio::time::sleep(AGAIN).await;
+            return Ok(true);
+        }
+        ensure!(!nobody, "no replica answers: {why}");
+        Ok(false)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The webhook with another setting, for everyone: journeys that change one are alone in their binary.
 
 use anyhow::Result;
-use tests::{deploy, workspace};
+use tests::{deploy, load::Webhook, workspace};
 use tokio::process::{Child, Command};
 
 use super::{DEPLOYMENT, Gate};
@@ -10,30 +10,45 @@ use super::{DEPLOYMENT, Gate};
 pub struct Setting<'a> {
     gate: &'a Gate,
     variable: &'static str,
+    /// Where pods run.
+    replicas: Option<i64>,
     /// The webhook itself where it is a process of the machine.
     process: Option<Child>,
 }
 
 impl Gate {
-    /// The webhook with this environment variable, once it serves with it.
+    /// The webhook with this environment variable, once nobody serves without it.
     pub async fn with(&self, variable: &'static str, value: &str) -> Result<Setting<'_>> {
-        let mut process = None;
-        if self.platform.has_node() {
-            self.admin.may(&format!("set env {DEPLOYMENT} {variable}={value}"), "").await?;
-            self.admin.may(&format!("rollout status {DEPLOYMENT} --timeout=120s"), "").await?;
-        } else {
-            self.platform.component("webhook").kill().await?;
-            let kubeconfig = deploy::service_account_kubeconfig(self.platform, "webhook").await?;
-            let mut command = Command::new(workspace::binary("webhook")?);
-            command.arg("serve").envs(deploy::settings::webhook_process(self.platform));
-            command.env("KUBECONFIG", kubeconfig).env(variable, value).kill_on_drop(true);
-            process = Some(command.spawn()?);
+        let replicas = self.replicas().await?;
+        let mut setting = Setting { gate: self, variable, replicas, process: None };
+        match setting.change(value).await {
+            Ok(()) => Ok(setting),
+            Err(error) => {
+                setting.back().await?;
+                Err(error)
+            }
         }
-        Ok(Setting { gate: self, variable, process })
     }
 }
 
 impl Setting<'_> {
+    async fn change(&mut self, value: &str) -> Result<()> {
+        let (platform, variable) = (self.gate.platform, self.variable);
+        if let Some(replicas) = self.replicas {
+            self.gate.admin.may(&format!("set env {DEPLOYMENT} {variable}={value}"), "").await?;
+            let webhook = Webhook::on(platform);
+            webhook.rolled_out().await?;
+            return webhook.settled(u32::try_from(replicas)?).await;
+        }
+        platform.component("webhook").kill().await?;
+        let kubeconfig = deploy::service_account_kubeconfig(platform, "webhook").await?;
+        let mut command = Command::new(workspace::binary("webhook")?);
+        command.arg("serve").envs(deploy::settings::webhook_process(platform));
+        command.env("KUBECONFIG", kubeconfig).env(variable, value).kill_on_drop(true);
+        self.process = Some(command.spawn()?);
+        Ok(())
+    }
+
     /// Kills the webhook as it runs, every replica.
     pub async fn kill(&mut self) -> Result<()> {
         match &mut self.process {
@@ -42,9 +57,9 @@ impl Setting<'_> {
         }
     }
 
-    /// The webhook as it was, with so many replicas where pods run.
-    pub async fn back(mut self, replicas: Option<i64>) -> Result<()> {
-        let Some(replicas) = replicas else {
+    /// The webhook as it was.
+    pub async fn back(mut self) -> Result<()> {
+        let Some(replicas) = self.replicas else {
             if let Some(process) = &mut self.process {
                 process.kill().await?;
             }

@@ -42,6 +42,11 @@ impl Heard {
         version.clone_into(versions.entry(plural).or_default());
     }
 
+    /// Forgets this kind's version: the next read asks for what is.
+    pub fn forget(&self, plural: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(plural);
+    }
+
     fn version(&self, plural: &str) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(plural).cloned()
     }
@@ -129,13 +134,17 @@ impl Live {
         self.prove_at(namespace, Age::Now).await
     }
 
-    /// The same, of a baseline no older than the watches have heard of.
+    /// The same, of a baseline no older than the watches have heard of; of the baseline as it is where that cannot be had.
     pub async fn prove_heard(
         &self,
         namespace: &store::Namespace,
         heard: &Heard,
     ) -> Result<Vec<Defect>, String> {
-        self.prove_at(namespace, Age::Heard(heard)).await
+        match self.prove_at(namespace, Age::Heard(heard)).await {
+            // An API server that is behind the one that was heard may not catch up in time.
+            Err(_) => self.prove_known(namespace).await,
+            proved => proved,
+        }
     }
 
     async fn prove_at(&self, namespace: &store::Namespace, age: Age<'_>) -> Result<Vec<Defect>, String> {

@@ -137,14 +137,35 @@ async fn verdicts_ask_for_what_is_and_messages_for_what_is_at_hand() {
     assert_eq!(message, ["resourceVersion=0&resourceVersionMatch=NotOlderThan"; 4]);
 }
 
+fn known() -> store::Namespace {
+    let wire = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    <store::Namespace as store::Record>::from_wire(wire)
+}
+
 #[tokio::test]
 async fn the_audit_asks_for_what_its_watches_have_heard_of() {
     let heard = Heard::default();
-    let wire = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
-    let known = <store::Namespace as store::Record>::from_wire(wire);
     heard.note("networkpolicies", "7");
     heard.note("networkpolicies", "9");
-    let mut asked = queries(async |live| drop(live.prove_heard(&known, &heard).await.unwrap())).await;
+    let prove = async |live: Live| drop(live.prove_heard(&known(), &heard).await.unwrap());
+    let mut asked = queries(prove).await;
     asked.sort();
     assert_eq!(asked, ["", "", "", "resourceVersion=9&resourceVersionMatch=NotOlderThan"]);
+    heard.forget("networkpolicies");
+    assert_eq!(queries(prove).await, [""; 4]);
+}
+
+#[tokio::test]
+async fn where_that_cannot_be_had_the_audit_asks_for_what_is() {
+    let service = tower::service_fn(|request: http::Request<kube::client::Body>| {
+        let heard = request.uri().query().unwrap_or_default().contains("NotOlderThan");
+        let (code, body) =
+            if heard { failure(504, "Timeout") } else { (200, json!({"metadata": {}, "items": []})) };
+        let body = kube::client::Body::from(body.to_string().into_bytes());
+        async move { Ok::<_, kube::Error>(http::Response::builder().status(code).body(body).unwrap()) }
+    });
+    let heard = Heard::default();
+    heard.note("limitranges", "9000");
+    let live = Live::new(Client::new(service, "default"), Policy::new("image"));
+    assert_eq!(live.prove_heard(&known(), &heard).await.unwrap().len(), 7);
 }

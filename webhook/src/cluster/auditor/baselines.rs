@@ -54,7 +54,7 @@ pub enum Touched {
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// The API server ends a watch after this many seconds.
 const WATCH_SECONDS_MAX: u32 = 200;
-/// A watch that says nothing for this long is renewed.
+/// A watch that says nothing for this long is begun anew.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// A watch that ends sooner than this ended for a reason.
 const WATCH_TIME_MIN: Duration = Duration::from_secs(1);
@@ -100,10 +100,9 @@ pub async fn follow(client: Client, kind: Kind, heard: Arc<Heard>, touched: mpsc
         let outcome = match &mut version {
             None => {
                 quotas.clear();
+                // That version is the whole cluster's, which the API server's cache of one kind may not reach for minutes.
+                heard.forget(kind.plural());
                 let now = latest(&client, kind).await;
-                if let Ok(now) = &now {
-                    heard.note(kind.plural(), now);
-                }
                 if now.is_ok() && touched.send(Touched::Perhaps).await.is_err() {
                     return;
                 }
@@ -153,7 +152,10 @@ async fn watch(
             heard.note(kind.plural(), seen);
         }
     };
-    while let Ok(Some(event)) = tokio::time::timeout(SILENCE_MAX, events.next()).await {
+    loop {
+        // Bookmarks come every minute: who says nothing at all may be behind what was heard, and for ever.
+        let event = tokio::time::timeout(SILENCE_MAX, events.next()).await;
+        let Some(event) = event.map_err(|_| format!("no word within {SILENCE_MAX:?}"))? else { break };
         match event.map_err(|error| error.to_string())? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 note(object.metadata.resource_version.as_deref());
