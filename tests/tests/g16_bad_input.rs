@@ -60,12 +60,13 @@ fn damaged(seed: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
 
 fn stands(kind: &str, target: &str, check: fn(&[u8])) -> Result<()> {
     let (seeds, kept) = (seeds(kind)?, kept(target)?);
-    let mut count = 0;
+    let (mut count, found) = (0, kept.len());
     for input in seeds.iter().flat_map(|seed| damaged(seed)).chain(kept) {
         let checked = std::panic::catch_unwind(|| check(&input));
         ensure!(checked.is_ok(), "fails for {:?}", String::from_utf8_lossy(&input));
         count += 1;
     }
+    ensure!(count - found > 5_000, "only {count} inputs, {found} of them found by fuzzing");
     println!("{target}: {count} inputs");
     Ok(())
 }
