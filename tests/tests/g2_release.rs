@@ -14,7 +14,7 @@ use gate::{Gate, eventually, pod};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
-use tests::{deploy, held::released, workspace};
+use tests::held::released;
 
 /// Pods made at once.
 const AT_ONCE: usize = 16;
@@ -91,10 +91,7 @@ async fn takeover(gate: &Gate) -> Result<()> {
     let label_and_kill = async {
         gate.provisioner.may(&format!("label namespace {name} {}=true", names::GATE_LABEL), "").await?;
         if gate.platform.has_node() {
-            let list = gate
-                .admin
-                .get("pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook")
-                .await?;
+            let list = gate.admin.get(gate::replicas::PODS).await?;
             let victim = list["items"][0]["metadata"]["name"].as_str().context("a replica")?;
             let kill = format!(
                 "delete pod {victim} --namespace=agent-ready-system --grace-period=0 --force --wait=false"
@@ -120,14 +117,11 @@ async fn takeover(gate: &Gate) -> Result<()> {
 
 /// A second replica as a process of this machine, which nobody calls but which releases.
 async fn second_replica(gate: &Gate) -> Result<tokio::process::Child> {
-    let platform = gate.platform;
-    let mut command = tokio::process::Command::new(workspace::binary("webhook")?);
-    let kubeconfig = deploy::service_account_kubeconfig(platform, "webhook").await?;
-    command.arg("serve").envs(deploy::settings::webhook_process(platform));
+    let mut command = gate.webhook_process().await?;
     // A port that was free a moment ago.
     let plain = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    command.env("KUBECONFIG", kubeconfig).env("LISTEN", "127.0.0.1:0").env("PLAIN_LISTEN", plain.to_string());
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+    command.env("LISTEN", "127.0.0.1:0").env("PLAIN_LISTEN", plain.to_string());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let client = tests::http::unverified()?;
     eventually("the second replica is ready", async || {
         let answer = client.get(format!("http://{plain}/readyz")).send().await;

@@ -38,8 +38,7 @@ const RIGHT_AGAIN: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_was_stopped_comes_up_by_itself_and_is_never_open() -> Result<()> {
     let gate = Gate::shared().await?;
-    if !gate.platform.has_node() {
-        eprintln!("NOT PROVED: no pods run here ({})", gate.platform.no_node());
+    if !gate.runs_pods() {
         return Ok(());
     }
     let (unready, ready) = (gate.namespace().await?, gate.ready().await?);
@@ -115,8 +114,7 @@ async fn start(platform: &Platform) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apiserver_out_of_reach_opens_nothing_and_is_right_again_within_seconds() -> Result<()> {
     let gate = Gate::shared().await?;
-    if !gate.platform.has_node() {
-        eprintln!("NOT PROVED: no pods run here ({})", gate.platform.no_node());
+    if !gate.runs_pods() {
         return Ok(());
     }
     let length = env::var("UNREACHABLE_SECONDS").ok().map(|length| length.parse()).transpose()?;
@@ -157,10 +155,7 @@ async fn an_apiserver_out_of_reach_opens_nothing_and_is_right_again_within_secon
 
 /// Packets of the webhook's pods to the apiserver are dropped from now on, those of running connections too.
 async fn cut(gate: &Gate) -> Result<()> {
-    let pods = gate
-        .admin
-        .get("pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook")
-        .await?;
+    let pods = gate.admin.get(gate::replicas::PODS).await?;
     let pods = pods["items"].as_array().into_iter().flatten();
     let addresses: Vec<String> =
         pods.filter_map(|pod: &Value| pod["status"]["podIP"].as_str().map(str::to_owned)).collect();

@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use tests::{deploy, workspace};
+use tokio::process::Command;
 
 use super::{DEPLOYMENT, Gate, eventually};
 
@@ -9,6 +11,24 @@ use super::{DEPLOYMENT, Gate, eventually};
 pub const PODS: &str = "pods --namespace=agent-ready-system --selector=app.kubernetes.io/name=webhook";
 
 impl Gate {
+    /// Whether pods run here. Where they do not, it says that a journey that needs them proves nothing.
+    pub fn runs_pods(&self) -> bool {
+        let runs = self.platform.has_node();
+        if !runs {
+            eprintln!("NOT PROVED: no pods run here ({})", self.platform.no_node());
+        }
+        runs
+    }
+
+    /// The webhook as a process of the machine, with its own account and the platform's settings.
+    pub async fn webhook_process(&self) -> Result<Command> {
+        let kubeconfig = deploy::service_account_kubeconfig(self.platform, "webhook").await?;
+        let mut command = Command::new(workspace::binary("webhook")?);
+        command.arg("serve").envs(deploy::settings::webhook_process(self.platform));
+        command.env("KUBECONFIG", kubeconfig).kill_on_drop(true);
+        Ok(command)
+    }
+
     /// How many replicas are wanted; none where the webhook is a process of the machine.
     pub async fn replicas(&self) -> Result<Option<i64>> {
         if !self.platform.has_node() {

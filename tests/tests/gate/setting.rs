@@ -1,8 +1,8 @@
 //! The webhook with another setting, for everyone: journeys that change one are alone in their binary.
 
 use anyhow::Result;
-use tests::{deploy, load::Webhook, workspace};
-use tokio::process::{Child, Command};
+use tests::load::Webhook;
+use tokio::process::Child;
 
 use super::{DEPLOYMENT, Gate};
 
@@ -41,11 +41,7 @@ impl Setting<'_> {
             return webhook.settled(u32::try_from(replicas)?).await;
         }
         platform.component("webhook").kill().await?;
-        let kubeconfig = deploy::service_account_kubeconfig(platform, "webhook").await?;
-        let mut command = Command::new(workspace::binary("webhook")?);
-        command.arg("serve").envs(deploy::settings::webhook_process(platform));
-        command.env("KUBECONFIG", kubeconfig).env(variable, value).kill_on_drop(true);
-        self.process = Some(command.spawn()?);
+        self.process = Some(self.gate.webhook_process().await?.env(variable, value).spawn()?);
         Ok(())
     }
 
