@@ -11,57 +11,63 @@ use serde_json::json;
 use crate::apiserver::PODS_EACH;
 use crate::process::{Process, free_port, mib, wait_for_port};
 use crate::report::{Aim, against, figure, ratio, section};
-use crate::wrk::{self, Load};
+use crate::wrk;
 
 /// Namespaces of the small and of the large cluster.
 const SIZES: [usize; 2] = [10, 10_000];
 /// How long the program may take to know the large cluster.
 const READY_TIME_MAX: Duration = Duration::from_mins(2);
 /// Seconds of load per figure.
-const SECONDS: u32 = 5;
+const SECONDS: u32 = 10;
 
-/// What was measured at one size.
-struct Measured {
+/// The webhook in a cluster of one size.
+struct Gate {
+    _api: Process,
+    webhook: Process,
+    url: String,
     ready: Duration,
-    resident: u64,
-    resident_most: u64,
-    single: Load,
-    many: Load,
 }
 
 /// Runs the section.
 pub fn run(folder: &Path) -> Result<()> {
     section("Scale: the real webhook program, an API server that only says it has this many objects");
-    let mut measured = Vec::new();
-    for namespaces in SIZES {
-        let at = measure(namespaces, folder)?;
-        let pods = namespaces * PODS_EACH;
-        figure(&format!("{namespaces} namespaces, {pods} pods: ready after"), format!("{:?}", at.ready));
-        figure("  resident, and the most ever", format!("{}, {}", mib(at.resident), mib(at.resident_most)));
-        figure("  refusal with its live read, 1 connection", &at.single);
-        figure("  refusal with its live read, 32 connections", &at.many);
-        measured.push(at);
+    let (small, large) = (start(SIZES[0], folder)?, start(SIZES[1], folder)?);
+    let review = folder.join("scale.json");
+    std::fs::write(&review, crate::admission::pod_review("shop"))?;
+    let urls = [small.url.as_str(), large.url.as_str()];
+    for url in urls {
+        wrk::post(url, &review, 32, 1)?;
     }
-    let [small, large] = measured.as_slice() else { bail!("two sizes") };
+    let single = wrk::in_turns(urls, &review, 1, SECONDS)?;
+    let many = wrk::in_turns(urls, &review, 32, SECONDS)?;
+    for (at, (namespaces, gate)) in SIZES.into_iter().zip([&small, &large]).enumerate() {
+        let pods = namespaces * PODS_EACH;
+        figure(&format!("{namespaces} namespaces, {pods} pods: ready after"), format!("{:?}", gate.ready));
+        let (resident, most) = (gate.webhook.resident()?, gate.webhook.resident_most()?);
+        figure("  resident, and the most ever", format!("{}, {}", mib(resident), mib(most)));
+        figure("  refusal with its live read, 1 connection", &single[at]);
+        figure("  refusal with its live read, 32 connections", &many[at]);
+    }
     against("large cluster, ready within seconds", large.ready.as_secs_f64(), Aim::AtMost(5.0));
     #[allow(clippy::cast_precision_loss, reason = "for print")]
-    let most = large.resident_most as f64 / f64::from(1 << 20);
+    let most = large.webhook.resident_most()? as f64 / f64::from(1 << 20);
     against("large cluster, most resident, MiB", most, Aim::AtMost(64.0));
-    let p50 = ratio(large.single.p50, small.single.p50);
+    let p50 = ratio(single[1].p50, single[0].p50);
     against("decision, p50 of the large cluster against the small", p50, Aim::AtMost(1.1));
-    let share = large.many.requests_per_second / small.many.requests_per_second;
+    let share = many[1].requests_per_second / many[0].requests_per_second;
     against("decisions per second, large against small", share, Aim::AtLeast(0.9));
     Ok(())
 }
 
-fn measure(namespaces: usize, folder: &Path) -> Result<Measured> {
-    let api = free_port()?;
+/// Starts an API server of this size and the webhook beside it, and waits until the webhook knows all of it.
+fn start(namespaces: usize, folder: &Path) -> Result<Gate> {
+    let address = free_port()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", "apiserver", &api.to_string(), &namespaces.to_string()]);
-    let _api = Process::start(&mut command, &folder.join(format!("apiserver-{namespaces}.log")))?;
-    wait_for_port(api)?;
+    command.args(["serve", "apiserver", &address.to_string(), &namespaces.to_string()]);
+    let api = Process::start(&mut command, &folder.join(format!("apiserver-{namespaces}.log")))?;
+    wait_for_port(address)?;
     let kubeconfig = folder.join(format!("kubeconfig-{namespaces}"));
-    std::fs::write(&kubeconfig, kubeconfig_of(&format!("http://{api}")))?;
+    std::fs::write(&kubeconfig, kubeconfig_of(&format!("http://{address}")))?;
     let (https, plain) = (free_port()?, free_port()?);
     let log = folder.join(format!("webhook-{namespaces}.log"));
     let mut command = Command::new(tests::workspace::binary("webhook")?);
@@ -73,13 +79,7 @@ fn measure(namespaces: usize, folder: &Path) -> Result<Measured> {
     let ready = runtime
         .block_on(known(&format!("http://{plain}"), namespaces, started))
         .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
-    let review = folder.join("scale.json");
-    std::fs::write(&review, crate::admission::pod_review("shop"))?;
-    let load = |connections| wrk::post(&format!("https://{https}/validate"), &review, connections, SECONDS);
-    wrk::post(&format!("https://{https}/validate"), &review, 32, 1)?;
-    let (single, many) = (load(1)?, load(32)?);
-    let (resident, resident_most) = (webhook.resident()?, webhook.resident_most()?);
-    Ok(Measured { ready, resident, resident_most, single, many })
+    Ok(Gate { _api: api, webhook, url: format!("https://{https}/validate"), ready })
 }
 
 /// Waits until the program is ready and knows all pods; how long it took.

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+/// How often servers that are held against each other have their turn.
+const ROUNDS: usize = 5;
+
 /// What wrk measured.
 pub struct Load {
     /// Requests answered per second.
@@ -20,6 +23,27 @@ impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.0} requests/s, p50 {:?}, p99 {:?}", self.requests_per_second, self.p50, self.p99)
     }
+}
+
+/// Loads servers that are held against each other in turns, so that a minute in which the machine is slower is not one
+/// server's alone: each server's median round, `seconds` in all for each of them.
+pub fn in_turns<const N: usize>(
+    urls: [&str; N],
+    bodies: &Path,
+    connections: u32,
+    seconds: u32,
+) -> Result<[Load; N]> {
+    let mut rounds: [Vec<Load>; N] = std::array::from_fn(|_| Vec::new());
+    let each = seconds.div_ceil(u32::try_from(ROUNDS)?);
+    for _ in 0..ROUNDS {
+        for (url, loads) in urls.iter().zip(&mut rounds) {
+            loads.push(post(url, bodies, connections, each)?);
+        }
+    }
+    Ok(rounds.map(|mut loads| {
+        loads.sort_by(|a, b| a.requests_per_second.total_cmp(&b.requests_per_second));
+        loads.swap_remove(ROUNDS / 2)
+    }))
 }
 
 /// Posts the lines of `bodies` (a file with JSON texts), in turns, to `url` over `connections` for `seconds`.
