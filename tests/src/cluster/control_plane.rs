@@ -19,6 +19,10 @@ pub const SERVICES: &str = "10.96.0.0/16";
 /// Addresses of pods.
 pub const PODS: &str = "10.244.0.0/24";
 
+/// How far a heap grows, in per cent of what is in use, before it is collected. Processor time is what a platform on two
+/// cores lacks, not memory.
+const GARBAGE: &str = "400";
+
 /// How long the apiserver may take, on a slow machine with cold files.
 const API_LIMIT: Duration = Duration::from_mins(2);
 
@@ -187,7 +191,7 @@ fn scheduler(host: &Host, files: &Files) -> Component {
 /// A component that is an applet with `--flag=value` arguments.
 pub fn component<V: AsRef<str>>(host: &Host, name: &str, arguments: &[(&str, V)]) -> Component {
     let arguments = arguments.iter().map(|(flag, value)| format!("{flag}={}", value.as_ref()));
-    Component::new(name, std::iter::once(applet(host, name)).chain(arguments))
+    Component::new(name, std::iter::once(applet(host, name)).chain(arguments)).env("GOGC", GARBAGE)
 }
 
 /// A path of ours as text: state folders are UTF-8 or the platform does not start.

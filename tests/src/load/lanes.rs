@@ -23,6 +23,15 @@ const LAG: Duration = Duration::from_secs(1);
 const STAY: Duration = Duration::from_secs(3);
 /// Sends of one request: a client's kept connection may have ended with the apiserver's process.
 const TRIES: u32 = 3;
+/// Waits before a pod is asked for again because Kubernetes' own count of the quota was changed meanwhile: its controllers
+/// wait and ask again too (kubernetes/kubernetes#67761), and at once the same stale count would be met.
+const CONFLICT_PAUSES: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(60),
+    Duration::from_millis(180),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
 
 /// What became of a request to create a pod.
 enum Fate {
@@ -139,38 +148,38 @@ impl Lane {
     }
 
     async fn create(&self) -> Fate {
-        let mut why = String::new();
-        for _ in 0..TRIES {
+        let (mut sends, mut pauses) = (0, CONFLICT_PAUSES.iter());
+        loop {
             let before = self.state.up();
             let pod = pod();
             let created =
                 tokio::time::timeout(ANSWER_MAX, self.pods.create(&PostParams::default(), &pod)).await;
-            match created {
-                Ok(Ok(pod)) => {
-                    let name = pod.metadata.name.unwrap_or_default();
-                    let at_once = DeleteParams::default().grace_period(0);
-                    // What stays goes with its namespace.
-                    let _ = tokio::time::timeout(ANSWER_MAX, self.pods.delete(&name, &at_once)).await;
-                    return Fate::Created;
-                }
-                Ok(Err(kube::Error::Api(status))) => {
-                    if before.is_none() || before != self.state.up() {
-                        return Fate::Down;
-                    }
-                    if status.code != 409 {
-                        return Fate::Refused(status.message.clone());
-                    }
-                    // Kubernetes counts a quota optimistically; who loses too often is told to ask again.
-                    why.clone_from(&status.message);
-                }
-                Ok(Err(error)) => why = error.to_string(),
-                Err(_) => why = format!("no answer within {ANSWER_MAX:?}"),
+            if let Ok(Ok(pod)) = created {
+                let name = pod.metadata.name.unwrap_or_default();
+                let at_once = DeleteParams::default().grace_period(0);
+                // What stays goes with its namespace.
+                let _ = tokio::time::timeout(ANSWER_MAX, self.pods.delete(&name, &at_once)).await;
+                return Fate::Created;
             }
             if before.is_none() || before != self.state.up() {
                 return Fate::Down;
             }
+            let why = match created {
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                    let Some(pause) = pauses.next() else { return Fate::Refused(status.message.clone()) };
+                    self.report.count(Outcome::QuotaConflict, &self.namespace);
+                    tokio::time::sleep(*pause).await;
+                    continue;
+                }
+                Ok(Err(kube::Error::Api(status))) => return Fate::Refused(status.message.clone()),
+                Ok(Err(error)) => error.to_string(),
+                _ => format!("no answer within {ANSWER_MAX:?}"),
+            };
+            sends += 1;
+            if sends == TRIES {
+                return Fate::Silent(why);
+            }
         }
-        Fate::Silent(why)
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Outcome {
     LetInLate,
     /// Refused after the label was removed.
     RefusedAfter,
+    /// Asked for again, because Kubernetes' own count of the quota was changed while it was being raised.
+    QuotaConflict,
     /// The apiserver did not answer while it was being restarted.
     Down,
 }
@@ -60,6 +62,7 @@ impl Report {
             Outcome::RefusedAfter,
             Outcome::LetInAtOnce,
             Outcome::SecondLock,
+            Outcome::QuotaConflict,
             Outcome::Down,
         ];
         if !expected.contains(&outcome) && inner.examples.len() < EXAMPLES_MAX {
@@ -100,6 +103,7 @@ impl fmt::Display for Report {
             ("refused by the second lock", Outcome::SecondLock),
             ("refused because no replica answered", Outcome::Unreachable),
             ("refused because the gate could not read", Outcome::Unknown),
+            ("asked for again: Kubernetes was counting the quota", Outcome::QuotaConflict),
             ("no answer while the apiserver was restarted", Outcome::Down),
         ];
         for (what, outcome) in lines {
